@@ -1,0 +1,104 @@
+#include "framework/base/allocator.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstdlib>
+#include <map>
+#include <mutex>
+
+#include "framework/base/check.h"
+
+namespace dujiang {
+namespace {
+
+constexpr std::size_t huge_page = std::size_t{2} << 20;
+
+// Sizes are rounded up so that blocks of similar size serve each other: to an eighth of their power of two below a
+// huge page, to whole huge pages above (to an eighth of the power of two above 16 of them).
+std::size_t rounded(std::size_t bytes) {
+  if (bytes <= 512) return 512;
+  const std::size_t power = std::bit_floor(bytes);
+  const std::size_t step = power >= 16 * huge_page ? power / 16 : power >= huge_page ? huge_page : power / 8;
+  return (bytes + step - 1) / step * step;
+}
+
+class Cache {
+ public:
+  std::shared_ptr<void> take(std::size_t bytes) {
+    const std::size_t size = rounded(bytes);
+    void* block = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (auto it = free_.find(size); it != free_.end()) {
+        block = it->second;
+        free_.erase(it);
+        stats_.cached -= size;
+      } else {
+        ++stats_.system_calls;
+      }
+      stats_.in_use += size;
+      stats_.peak = std::max(stats_.peak, stats_.in_use);
+    }
+    if (block == nullptr) {
+      block = std::aligned_alloc(size >= huge_page ? huge_page : 64, size);
+      if (block == nullptr) {
+        release_free();
+        block = std::aligned_alloc(size >= huge_page ? huge_page : 64, size);
+      }
+      if (block == nullptr) {
+        const std::lock_guard lock(mutex_);
+        stats_.in_use -= size;
+        fail("out of host memory: {} bytes wanted, {} in use by tensors; lower train.micro_batch or the model's size",
+             bytes, stats_.in_use);
+      }
+      if (size >= huge_page) madvise(block, size, MADV_HUGEPAGE);
+    }
+    return std::shared_ptr<void>(block, [this, size](void* p) { give_back(p, size); });
+  }
+
+  void give_back(void* block, std::size_t size) {
+    const std::lock_guard lock(mutex_);
+    free_.emplace(size, block);
+    stats_.in_use -= size;
+    stats_.cached += size;
+  }
+
+  void release_free() {
+    const std::lock_guard lock(mutex_);
+    for (auto& [size, block] : free_) std::free(block);
+    free_.clear();
+    stats_.cached = 0;
+  }
+
+  AllocatorStats stats() {
+    const std::lock_guard lock(mutex_);
+    return stats_;
+  }
+
+  void reset_peak() {
+    const std::lock_guard lock(mutex_);
+    stats_.peak = stats_.in_use;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::multimap<std::size_t, void*> free_;
+  AllocatorStats stats_;
+};
+
+// Never destroyed: tensors in static storage may outlive it otherwise.
+Cache& cache() {
+  static Cache* const instance = new Cache;
+  return *instance;
+}
+
+}  // namespace
+
+std::shared_ptr<void> allocate_host(std::size_t bytes) { return cache().take(bytes); }
+AllocatorStats host_allocator_stats() { return cache().stats(); }
+void reset_host_allocator_peak() { cache().reset_peak(); }
+void trim_host_allocator() { cache().release_free(); }
+
+}  // namespace dujiang

@@ -1,0 +1,41 @@
+#pragma once
+// The one pool of compute threads. It is OpenMP's, which oneDNN uses too, so that nothing oversubscribes.
+
+#include <omp.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace dujiang {
+
+/// The number of compute threads of the calling thread's parallel regions.
+inline int thread_count() { return omp_get_max_threads(); }
+inline void set_thread_count(int n) { omp_set_num_threads(n); }
+
+/// Runs body(begin, end) on disjoint ranges that cover [0, n), one contiguous range per thread, none smaller than
+/// `grain` but the last. The partition depends on n, grain and thread_count() alone. The body must not throw.
+template <class Body>
+void parallel_ranges(std::int64_t n, std::int64_t grain, Body&& body) {
+  if (n <= 0) return;
+  const std::int64_t parts = std::clamp<std::int64_t>(n / std::max<std::int64_t>(grain, 1), 1, thread_count());
+  if (parts == 1 || omp_in_parallel()) {
+    body(std::int64_t{0}, n);
+    return;
+  }
+#pragma omp parallel for schedule(static, 1) num_threads(static_cast<int>(parts))
+  for (std::int64_t p = 0; p < parts; ++p) body(n * p / parts, n * (p + 1) / parts);
+}
+
+/// Runs body(i) for i in [0, n), handed out one by one: for few, uneven tasks. The order is not fixed, so tasks must
+/// be independent. The body must not throw.
+template <class Body>
+void parallel_tasks(std::int64_t n, Body&& body) {
+  if (n == 1 || thread_count() == 1 || omp_in_parallel()) {
+    for (std::int64_t i = 0; i < n; ++i) body(i);
+    return;
+  }
+#pragma omp parallel for schedule(dynamic, 1)
+  for (std::int64_t i = 0; i < n; ++i) body(i);
+}
+
+}  // namespace dujiang
