@@ -5,6 +5,8 @@
 
 namespace dujiang {
 
+__extension__ typedef unsigned __int128 Wide;
+
 std::array<std::uint32_t, 4> Philox::block(std::uint64_t counter) const {
   constexpr std::uint64_t multiplier0 = 0xD2511F53, multiplier1 = 0xCD9E8D57;
   constexpr std::uint32_t weyl0 = 0x9E3779B9, weyl1 = 0xBB67AE85;
@@ -36,7 +38,7 @@ float Philox::normal(std::uint64_t index) const {
 }
 
 std::uint64_t Philox::below(std::uint64_t index, std::uint64_t bound) const {
-  return static_cast<std::uint64_t>((static_cast<unsigned __int128>(bits(index)) * bound) >> 64);
+  return static_cast<std::uint64_t>((static_cast<Wide>(bits(index)) * bound) >> 64);
 }
 
 std::uint64_t stream_of(std::string_view name) {
