@@ -1,0 +1,167 @@
+#pragma once
+// Vectors for *_simd.cpp files, in GCC's vector extension: one source for every instruction set.
+//
+// A *_simd.cpp is compiled several times, so everything in it lies in namespace DUJIANG_ISA (a macro set by CMake) or
+// has internal linkage, and it includes nothing but this header, <cstdint>, <cstddef> and headers of plain structs: an
+// inline function of another header would be compiled with, say, AVX-512 and might be the copy that the linker keeps
+// for everyone. A test reads the object files' symbols and fails on any such function.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+namespace dujiang::ops::cpu::DUJIANG_ISA {
+
+#if defined(__AVX512F__)
+inline constexpr int width = 16;
+#elif defined(__AVX2__)
+inline constexpr int width = 8;
+#else
+inline constexpr int width = 4;
+#endif
+
+typedef float Floats __attribute__((vector_size(width * 4)));
+typedef std::int32_t Ints __attribute__((vector_size(width * 4)));
+typedef std::uint32_t Words __attribute__((vector_size(width * 4)));
+typedef std::uint16_t Halves __attribute__((vector_size(width * 2)));
+
+#define DUJIANG_INLINE [[gnu::always_inline]] static inline
+
+/// Element tags: bits in memory, arithmetic in Floats.
+struct F32 {
+  using Bits = float;
+};
+struct Bf16 {
+  using Bits = std::uint16_t;
+};
+struct F16 {
+  using Bits = std::uint16_t;
+};
+
+DUJIANG_INLINE Floats broadcast(float x) { return x - Floats{}; }
+
+DUJIANG_INLINE Floats load(F32, const float* p) {
+  Floats v;
+  std::memcpy(&v, p, sizeof v);
+  return v;
+}
+DUJIANG_INLINE Floats load(Bf16, const std::uint16_t* p) {
+  Halves h;
+  std::memcpy(&h, p, sizeof h);
+  return (Floats)(__builtin_convertvector(h, Words) << 16);
+}
+DUJIANG_INLINE void store(F32, float* p, Floats v) { std::memcpy(p, &v, sizeof v); }
+DUJIANG_INLINE Halves to_bf16(Floats v) {
+#if defined(__AVX512BF16__)
+  return (Halves)_mm512_cvtneps_pbh((__m512)v);  // flushes subnormals to zero, as the hardware product does
+#else
+  const Words u = (Words)v;
+  const Words rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
+  const Words quiet = (u >> 16) | 0x40u;
+  const Ints nan = (Ints)(v != v);
+  return __builtin_convertvector(((Words)nan & quiet) | (~(Words)nan & rounded), Halves);
+#endif
+}
+DUJIANG_INLINE void store(Bf16, std::uint16_t* p, Floats v) {
+  const Halves h = to_bf16(v);
+  std::memcpy(p, &h, sizeof h);
+}
+#if defined(__AVX512F__)
+DUJIANG_INLINE Floats load(F16, const std::uint16_t* p) {
+  return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+DUJIANG_INLINE void store(F16, std::uint16_t* p, Floats v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+}
+#elif defined(__AVX2__)
+DUJIANG_INLINE Floats load(F16, const std::uint16_t* p) {
+  return (Floats)_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+DUJIANG_INLINE void store(F16, std::uint16_t* p, Floats v) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+}
+#else
+// The arithmetic of framework/base/dtype.cpp, four lanes at a time.
+DUJIANG_INLINE Floats load(F16, const std::uint16_t* p) {
+  Halves h;
+  std::memcpy(&h, p, sizeof h);
+  const Words bits = __builtin_convertvector(h, Words);
+  const Words sign = (bits & 0x8000u) << 16, magnitude = bits & 0x7fffu;
+  const Words small = (Words)(__builtin_convertvector((Ints)magnitude, Floats) * broadcast(0x1p-24f));
+  const Words normal = (magnitude << 13) + 0x38000000u;
+  const Words special = ((magnitude & 0x3ffu) << 13) | 0x7f800000u;
+  const Words is_small = (Words)(magnitude < 0x400u), is_special = (Words)(magnitude >= 0x7c00u);
+  return (Floats)(sign | (is_small & small) | (is_special & special) | (~is_small & ~is_special & normal));
+}
+DUJIANG_INLINE void store(F16, std::uint16_t* p, Floats v) {
+  const Words u = (Words)v;
+  const Words sign = (u >> 16) & 0x8000u, magnitude = u & 0x7fffffffu;
+  const Words small = (Words)((Floats)magnitude + broadcast(0.5f)) - 0x3f000000u;
+  const Words shifted = magnitude - 0x38000000u;
+  const Words normal = (shifted + 0xfffu + ((shifted >> 13) & 1u)) >> 13;
+  const Words is_nan = (Words)(magnitude > 0x7f800000u), is_big = (Words)(magnitude >= 0x477ff000u);
+  const Words is_small = (Words)(magnitude < 0x38800000u);
+  const Words big = 0x7c00u | (is_nan & 0x200u);
+  const Words bits = sign | (is_big & big) | (is_small & small) | (~is_big & ~is_small & normal);
+  const Halves h = __builtin_convertvector(bits, Halves);
+  std::memcpy(p, &h, sizeof h);
+}
+#endif
+
+/// The first n < width elements; the others are zero / not written.
+template <class E>
+DUJIANG_INLINE Floats load_some(E e, const typename E::Bits* p, std::ptrdiff_t n) {
+  typename E::Bits buffer[width] = {};
+  std::memcpy(buffer, p, static_cast<std::size_t>(n) * sizeof *p);
+  return load(e, buffer);
+}
+template <class E>
+DUJIANG_INLINE void store_some(E e, typename E::Bits* p, Floats v, std::ptrdiff_t n) {
+  typename E::Bits buffer[width];
+  store(e, buffer, v);
+  std::memcpy(p, buffer, static_cast<std::size_t>(n) * sizeof *p);
+}
+
+DUJIANG_INLINE Floats max(Floats a, Floats b) { return a > b ? a : b; }
+DUJIANG_INLINE float sum(Floats v) {
+  float total[width];
+  std::memcpy(total, &v, sizeof v);
+  for (int step = width / 2; step > 0; step /= 2)
+    for (int i = 0; i < step; ++i) total[i] += total[i + step];
+  return total[0];
+}
+DUJIANG_INLINE float max(Floats v) {
+  float best[width];
+  std::memcpy(best, &v, sizeof v);
+  for (int step = width / 2; step > 0; step /= 2)
+    for (int i = 0; i < step; ++i) best[i] = best[i] > best[i + step] ? best[i] : best[i + step];
+  return best[0];
+}
+
+/// e^x to 2 ulp: 2^n * p(r) with the polynomial of Cephes' expf. Below -87.3 it is 0, above 88.7 it is infinity; NaN
+/// stays NaN.
+DUJIANG_INLINE Floats exp(Floats x) {
+  const Floats low = broadcast(-87.3f), high = broadcast(88.7f);
+  const Floats t = x < low ? low : (x > high ? high : x);
+  const Floats shift = broadcast(0x1.8p23f);
+  const Floats n = (t * 1.44269504088896341f + shift) - shift;
+  Floats r = t - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  Floats p = broadcast(1.9875691500e-4f);
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * (r * r) + r + 1.0f;
+  const Ints e = __builtin_convertvector(n, Ints);
+  const Floats scaled = (Floats)((Ints)p + (e << 23));
+  const Floats infinity = broadcast(__builtin_inff());
+  return x != x ? x : (x < low ? Floats{} : (x > high ? infinity : scaled));
+}
+
+}  // namespace dujiang::ops::cpu::DUJIANG_ISA
