@@ -1,0 +1,43 @@
+#pragma once
+// Writes a dataset: a folder of shards, SPLIT-00000.h5 and so on, and manifest.json, which is written last: a folder
+// without it holds no dataset.
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "data/shard/manifest.h"
+#include "data/shard/shard_format.h"
+#include "data/shard/shard_writer.h"
+
+namespace dujiang::data {
+
+class DatasetWriter {
+ public:
+  static constexpr std::int64_t default_shard_tokens = std::int64_t{64} << 20;
+
+  /// Creates the folder. Refuses (UserError) one that holds a manifest: datasets do not change. Shards left there by a
+  /// call that was cut short are removed. A split begins a new shard once the current one holds `shard_tokens`.
+  DatasetWriter(std::filesystem::path folder, DatasetInfo info, std::int64_t shard_tokens = default_shard_tokens);
+
+  /// Appends a document to a split (lower-case letters, digits and '_'; by custom "train" and "valid"). Throws as
+  /// ShardWriter does.
+  void add(const std::string& split, const Document& document);
+
+  /// Writes what is left and the manifest. UserError when there are no documents, or a split has no tokens.
+  Manifest finish();
+
+ private:
+  void write_shard(const std::string& split, ShardWriter& writer);
+
+  std::filesystem::path folder_;
+  DatasetInfo info_;
+  std::int64_t shard_tokens_;
+  std::map<std::string, ShardWriter> open_;
+  std::map<std::string, int> written_;
+  std::vector<ShardSummary> shards_;
+};
+
+}  // namespace dujiang::data

@@ -1,0 +1,32 @@
+#pragma once
+// manifest.json: the list of a dataset's shards and what they share.
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "data/shard/shard_format.h"
+#include "data/shard/shard_writer.h"
+
+namespace dujiang::data {
+
+struct Manifest {
+  DatasetInfo info;
+  std::vector<ShardSummary> shards;  ///< by split, then in the order of writing
+
+  std::int64_t documents(const std::string& split) const;
+  std::int64_t tokens(const std::string& split) const;
+  /// The names of the splits, sorted.
+  std::vector<std::string> splits() const;
+};
+
+/// FOLDER/manifest.json. UserError naming the file and the field when it is missing or malformed.
+Manifest read_manifest(const std::filesystem::path& folder);
+/// Written beside, fsynced, renamed. Error naming the file on failure.
+void write_manifest(const std::filesystem::path& folder, const Manifest& manifest);
+
+/// Writes `bytes` to PATH.tmp, fsyncs and renames it to PATH. On failure removes PATH.tmp and throws Error naming PATH.
+void write_file_atomically(const std::filesystem::path& path, const void* bytes, std::size_t count);
+
+}  // namespace dujiang::data

@@ -1,0 +1,50 @@
+#pragma once
+// Writes one shard. Tokens are collected in memory and the file is made at the end, because a contiguous HDF5 dataset
+// needs its length first: memory is about twice the shard's size during finish().
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "data/shard/shard_format.h"
+
+namespace dujiang::data {
+
+/// What finish() wrote; a row of the manifest.
+struct ShardSummary {
+  std::string file;  ///< the file's name, without its folder
+  std::string split;
+  std::int64_t documents = 0;
+  std::int64_t tokens = 0;
+  std::int64_t bytes = 0;  ///< the file's size
+  std::uint64_t xxh3 = 0;  ///< XXH3-64 of the whole file
+};
+
+class ShardWriter {
+ public:
+  /// Nothing is written before finish(). UserError for a vocabulary size outside [1, 2^31], or a pipeline that is not
+  /// a JSON object.
+  ShardWriter(std::filesystem::path path, std::string split, DatasetInfo info);
+
+  /// Appends a document (copies it). UserError for a token outside the vocabulary or a source that is not listed.
+  void add(const Document& document);
+
+  std::int64_t documents() const { return static_cast<std::int64_t>(offsets_.size()) - 1; }
+  std::int64_t tokens() const { return static_cast<std::int64_t>(offsets_.back()); }
+
+  /// Writes PATH.tmp, fsyncs it and renames it to PATH, then forgets the documents: there is a whole shard or none. On
+  /// failure (disk full, ...) removes PATH.tmp and throws Error naming the file. UserError without documents or tokens.
+  ShardSummary finish();
+
+ private:
+  std::filesystem::path path_;
+  std::string split_;
+  DatasetInfo info_;
+  std::vector<std::uint8_t> tokens_;  // as stored: u16 or u32
+  std::vector<std::uint64_t> offsets_{0};
+  std::vector<std::uint64_t> hashes_;
+  std::vector<std::uint32_t> sources_, flags_;
+};
+
+}  // namespace dujiang::data
