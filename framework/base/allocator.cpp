@@ -96,9 +96,17 @@ Cache& cache() {
 
 }  // namespace
 
-std::shared_ptr<void> allocate_host(std::size_t bytes) { return cache().take(bytes); }
-AllocatorStats host_allocator_stats() { return cache().stats(); }
-void reset_host_allocator_peak() { cache().reset_peak(); }
-void trim_host_allocator() { cache().release_free(); }
+std::shared_ptr<void> allocate_host(std::size_t bytes) {
+  return cache().take(bytes);
+}
+AllocatorStats host_allocator_stats() {
+  return cache().stats();
+}
+void reset_host_allocator_peak() {
+  cache().reset_peak();
+}
+void trim_host_allocator() {
+  cache().release_free();
+}
 
 }  // namespace dujiang

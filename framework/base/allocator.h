@@ -9,10 +9,10 @@
 namespace dujiang {
 
 struct AllocatorStats {
-  std::uint64_t in_use = 0;       ///< bytes handed out now
-  std::uint64_t cached = 0;       ///< bytes kept for reuse
-  std::uint64_t peak = 0;         ///< the largest in_use seen since the last reset_peak()
-  std::uint64_t system_calls = 0; ///< how often memory was asked from the system
+  std::uint64_t in_use = 0;        ///< bytes handed out now
+  std::uint64_t cached = 0;        ///< bytes kept for reuse
+  std::uint64_t peak = 0;          ///< the largest in_use seen since the last reset_peak()
+  std::uint64_t system_calls = 0;  ///< how often memory was asked from the system
 };
 
 /// Returns at least `bytes` bytes, uninitialised; the last holder's release returns them to the cache. Thread-safe.

@@ -16,6 +16,8 @@ const char* name_of(DeviceType type) {
   return "unknown";
 }
 
-std::string Device::str() const { return fmt::format("{}:{}", name_of(type), index); }
+std::string Device::str() const {
+  return fmt::format("{}:{}", name_of(type), index);
+}
 
 }  // namespace dujiang

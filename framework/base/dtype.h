@@ -13,9 +13,13 @@ enum class Dtype : std::uint8_t { f32, bf16, f16, f64, i32, i64, u8, u16, u32, u
 std::size_t size_of(Dtype dtype);
 /// The lower-case name used in messages and YAML: "f32", "bf16", ...
 std::string_view name_of(Dtype dtype);
-inline bool is_floating(Dtype d) { return d <= Dtype::f64; }
+inline bool is_floating(Dtype d) {
+  return d <= Dtype::f64;
+}
 /// bf16 or f16.
-inline bool is_half(Dtype d) { return d == Dtype::bf16 || d == Dtype::f16; }
+inline bool is_half(Dtype d) {
+  return d == Dtype::bf16 || d == Dtype::f16;
+}
 
 /// bfloat16: the upper half of a float. Conversion from float rounds to nearest even and keeps NaN.
 struct bf16 {
@@ -42,15 +46,25 @@ inline constexpr Dtype dtype_of = [] {
   static_assert(sizeof(T) == 0, "not an element type");
   return Dtype::f32;
 }();
-template <> inline constexpr Dtype dtype_of<float> = Dtype::f32;
-template <> inline constexpr Dtype dtype_of<bf16> = Dtype::bf16;
-template <> inline constexpr Dtype dtype_of<f16> = Dtype::f16;
-template <> inline constexpr Dtype dtype_of<double> = Dtype::f64;
-template <> inline constexpr Dtype dtype_of<std::int32_t> = Dtype::i32;
-template <> inline constexpr Dtype dtype_of<std::int64_t> = Dtype::i64;
-template <> inline constexpr Dtype dtype_of<std::uint8_t> = Dtype::u8;
-template <> inline constexpr Dtype dtype_of<std::uint16_t> = Dtype::u16;
-template <> inline constexpr Dtype dtype_of<std::uint32_t> = Dtype::u32;
-template <> inline constexpr Dtype dtype_of<std::uint64_t> = Dtype::u64;
+template <>
+inline constexpr Dtype dtype_of<float> = Dtype::f32;
+template <>
+inline constexpr Dtype dtype_of<bf16> = Dtype::bf16;
+template <>
+inline constexpr Dtype dtype_of<f16> = Dtype::f16;
+template <>
+inline constexpr Dtype dtype_of<double> = Dtype::f64;
+template <>
+inline constexpr Dtype dtype_of<std::int32_t> = Dtype::i32;
+template <>
+inline constexpr Dtype dtype_of<std::int64_t> = Dtype::i64;
+template <>
+inline constexpr Dtype dtype_of<std::uint8_t> = Dtype::u8;
+template <>
+inline constexpr Dtype dtype_of<std::uint16_t> = Dtype::u16;
+template <>
+inline constexpr Dtype dtype_of<std::uint32_t> = Dtype::u32;
+template <>
+inline constexpr Dtype dtype_of<std::uint64_t> = Dtype::u64;
 
 }  // namespace dujiang

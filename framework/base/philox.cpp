@@ -28,7 +28,9 @@ std::uint64_t Philox::bits(std::uint64_t index) const {
   return (static_cast<std::uint64_t>(b[1]) << 32) | b[0];
 }
 
-float Philox::uniform(std::uint64_t index) const { return static_cast<float>(block(index)[0] >> 8) * 0x1p-24f; }
+float Philox::uniform(std::uint64_t index) const {
+  return static_cast<float>(block(index)[0] >> 8) * 0x1p-24f;
+}
 
 float Philox::normal(std::uint64_t index) const {
   const auto b = block(index);

@@ -9,8 +9,12 @@
 namespace dujiang {
 
 /// The number of compute threads of the calling thread's parallel regions.
-inline int thread_count() { return omp_get_max_threads(); }
-inline void set_thread_count(int n) { omp_set_num_threads(n); }
+inline int thread_count() {
+  return omp_get_max_threads();
+}
+inline void set_thread_count(int n) {
+  omp_set_num_threads(n);
+}
 
 /// Runs body(begin, end) on disjoint ranges that cover [0, n), one contiguous range per thread, none smaller than
 /// `grain` but the last. The partition depends on n, grain and thread_count() alone. The body must not throw.
@@ -22,7 +26,7 @@ void parallel_ranges(std::int64_t n, std::int64_t grain, Body&& body) {
     body(std::int64_t{0}, n);
     return;
   }
-#pragma omp parallel for schedule(static, 1) num_threads(static_cast<int>(parts))
+#pragma omp parallel for schedule(static, 1) num_threads(static_cast <int>(parts))
   for (std::int64_t p = 0; p < parts; ++p) body(n * p / parts, n * (p + 1) / parts);
 }
 

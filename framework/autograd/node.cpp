@@ -1,0 +1,162 @@
+#include "framework/autograd/node.h"
+
+#include <algorithm>
+#include <queue>
+
+#include "ops/elementwise.h"
+
+namespace dujiang::autograd {
+namespace {
+
+thread_local bool grad_enabled = true;
+thread_local std::uint64_t next_seq = 0;
+
+// sum += part, in place where nobody else looks at sum's memory.
+void add_into(Tensor& sum, const Tensor& part) {
+  auto& stream = default_stream(sum.device());
+  if (sum.exclusive()) {
+    ops::add(stream, sum, part, sum);
+  } else {
+    Tensor fresh = Tensor::empty(sum.shape(), sum.dtype(), sum.device());
+    ops::add(stream, sum, part, fresh);
+    sum = fresh;
+  }
+}
+
+Tensor& leaf_grad(const Node::Input& input) {
+  Tensor& grad = input.meta->grad;
+  if (!grad.defined()) grad = Tensor::empty(input.shape, Dtype::f32, input.device);
+  return grad;
+}
+
+}  // namespace
+
+void require_grad(Tensor& tensor, Tensor grad) {
+  if (grad.defined())
+    DUJIANG_CHECK(grad.shape() == tensor.shape() && grad.dtype() == Dtype::f32,
+                  "require_grad: gradient {} for tensor {}: expected f32 of its shape", grad.str(), tensor.str());
+  auto meta = std::make_shared<Meta>();
+  meta->grad = std::move(grad);
+  tensor.set_meta(std::move(meta));
+}
+
+Tensor grad_of(const Tensor& leaf) {
+  if (!leaf.meta() || !leaf.meta()->grad_written) return {};
+  return leaf.meta()->grad;
+}
+
+void clear_grad(const Tensor& leaf) {
+  if (leaf.meta()) leaf.meta()->grad_written = false;
+}
+
+bool Gradients::needs(int input) const {
+  return node_.inputs[static_cast<std::size_t>(input)].meta != nullptr;
+}
+
+Gradients::Slot Gradients::slot(int index) {
+  const auto& input = node_.inputs[static_cast<std::size_t>(index)];
+  DUJIANG_CHECK(input.meta != nullptr, "gradient of {}: input {} wants none", node_.name, index);
+  if (!input.meta->producer) {
+    Tensor& grad = leaf_grad(input);
+    return {grad, std::exchange(input.meta->grad_written, true)};
+  }
+  Tensor& grad = input.meta->producer->output_grads[static_cast<std::size_t>(input.meta->output)];
+  const bool accumulate = grad.defined();
+  if (!accumulate) {
+    grad = Tensor::empty(input.shape, input.dtype, input.device);
+  } else if (!grad.exclusive()) {
+    grad = grad.clone();
+  }
+  return {grad, accumulate};
+}
+
+void Gradients::add(int index, Tensor gradient) {
+  const auto& input = node_.inputs[static_cast<std::size_t>(index)];
+  if (!input.meta) return;
+  DUJIANG_CHECK(gradient.shape() == input.shape, "gradient of {}: input {} has shape {}, its gradient {}", node_.name,
+                index, input.shape.str(), gradient.shape().str());
+  if (!input.meta->producer) {
+    Tensor& grad = leaf_grad(input);
+    if (std::exchange(input.meta->grad_written, true)) {
+      ops::add(default_stream(grad.device()), grad, gradient.to(Dtype::f32), grad);
+    } else {
+      grad.copy_from(gradient);
+    }
+    return;
+  }
+  Tensor& grad = input.meta->producer->output_grads[static_cast<std::size_t>(input.meta->output)];
+  if (grad.defined()) {
+    add_into(grad, gradient);
+  } else {
+    grad = std::move(gradient);
+  }
+}
+
+bool recording(std::initializer_list<Tensor> inputs) {
+  return grad_enabled && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return t.meta() != nullptr; });
+}
+
+void record(const char* name, std::span<const Tensor> inputs, std::span<Tensor> outputs, Vjp vjp) {
+  const bool wanted = std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return t.meta() != nullptr; });
+  if (!grad_enabled || !wanted) return;
+  auto node = std::make_shared<Node>();
+  node->name = name;
+  node->seq = next_seq++;
+  for (const auto& input : inputs) node->inputs.push_back({input.meta(), input.shape(), input.dtype(), input.device()});
+  node->output_grads.resize(outputs.size());
+  node->vjp = std::move(vjp);
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    auto meta = std::make_shared<Meta>();
+    meta->producer = node;
+    meta->output = static_cast<int>(i);
+    outputs[i].set_meta(std::move(meta));
+  }
+}
+
+Tensor record(const char* name, std::initializer_list<Tensor> inputs, Tensor output, Vjp vjp) {
+  record(name, std::span(inputs.begin(), inputs.size()), std::span(&output, 1), std::move(vjp));
+  return output;
+}
+
+NoGrad::NoGrad() : before_(std::exchange(grad_enabled, false)) {}
+NoGrad::~NoGrad() {
+  grad_enabled = before_;
+}
+
+void backward(const Tensor& root, Tensor gradient) {
+  const auto& meta = root.meta();
+  DUJIANG_CHECK(meta && meta->producer, "backward of {}: not the result of a recorded op", root.str());
+  if (!gradient.defined()) {
+    DUJIANG_CHECK(root.count() == 1, "backward of {}: a root of several elements needs a gradient", root.str());
+    gradient = Tensor::empty(root.shape(), root.dtype(), root.device());
+    gradient.fill(1.0f);
+  }
+  meta->producer->output_grads[static_cast<std::size_t>(meta->output)] = std::move(gradient);
+
+  const NoGrad guard;
+  const auto later = [](const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) { return a->seq < b->seq; };
+  std::priority_queue<std::shared_ptr<Node>, std::vector<std::shared_ptr<Node>>, decltype(later)> ready(later);
+  ready.push(meta->producer);
+  const Node* last = nullptr;
+  while (!ready.empty()) {
+    const std::shared_ptr<Node> node = ready.top();
+    ready.pop();
+    if (node.get() == last) continue;  // pushed once per consumer
+    last = node.get();
+    const Vjp vjp = std::exchange(node->vjp, nullptr);
+    DUJIANG_CHECK(vjp, "backward through {} a second time: its graph was consumed", node->name);
+    {
+      Gradients gradients(*node, std::exchange(node->output_grads, {}));
+      vjp(gradients);
+    }
+    for (const auto& input : node->inputs) {
+      if (!input.meta || !input.meta->producer) continue;
+      const auto& grads = input.meta->producer->output_grads;
+      if (std::any_of(grads.begin(), grads.end(), [](const Tensor& g) { return g.defined(); }))
+        ready.push(input.meta->producer);
+    }
+    node->inputs.clear();
+  }
+}
+
+}  // namespace dujiang::autograd

@@ -1,0 +1,98 @@
+#pragma once
+// The graph that backward walks, written as the forward pass runs.
+//
+// Every recorded op is a Node with a sequence number. backward() runs nodes by descending number: a node's consumers
+// all have larger ones, so its gradients are complete when its turn comes, and the order is the same in every run.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "framework/tensor/tensor.h"
+
+namespace dujiang::autograd {
+
+struct Node;
+
+/// A tensor's place in the graph: an output of a node, or a leaf whose gradient is kept.
+struct Meta {
+  std::shared_ptr<Node> producer;  ///< null for a leaf
+  int output = 0;                  ///< which output of the producer
+  Tensor grad;                     ///< leaves only: f32, of the tensor's shape; allocated on first use unless preset
+  bool grad_written = false;       ///< leaves only: whether grad holds something to add to
+};
+
+/// Makes `tensor` a leaf: backward() adds to its gradient. `grad` may be preset (a view of a flat bucket, say).
+void require_grad(Tensor& tensor, Tensor grad = {});
+/// The gradient of a leaf; undefined before the first backward().
+Tensor grad_of(const Tensor& leaf);
+/// Marks the gradient as empty, without touching memory: the next backward overwrites it.
+void clear_grad(const Tensor& leaf);
+
+/// What a node's gradient function reads and writes.
+class Gradients {
+ public:
+  Gradients(Node& node, std::vector<Tensor> outputs) : node_(node), outputs_(std::move(outputs)) {}
+
+  /// The gradient of the loss in output i; undefined where nothing used that output.
+  const Tensor& output(int i = 0) const { return outputs_[static_cast<std::size_t>(i)]; }
+  bool needs(int input) const;
+
+  /// Where to write the gradient in `input`: of its shape; f32 for leaves, else its dtype. Where `accumulate`, it
+  /// already holds a part and the kernel must add.
+  struct Slot {
+    Tensor tensor;
+    bool accumulate;
+  };
+  Slot slot(int input);
+  /// Hands over a finished gradient; it is kept, added to what is there, or dropped where not needed.
+  void add(int input, Tensor gradient);
+
+ private:
+  Node& node_;
+  std::vector<Tensor> outputs_;
+};
+
+using Vjp = std::function<void(Gradients&)>;
+
+struct Node {
+  struct Input {
+    std::shared_ptr<Meta> meta;  ///< null where no gradient is wanted
+    Shape shape;
+    Dtype dtype;
+    Device device;
+  };
+  const char* name;
+  std::uint64_t seq;
+  std::vector<Input> inputs;
+  std::vector<Tensor> output_grads;  ///< filled while backward() runs
+  Vjp vjp;                           ///< holds what the forward saved; released after use
+};
+
+/// Puts `outputs` into the graph as results of `inputs`, unless recording is off or no input wants a gradient. What
+/// vjp captures must be detached from the graph (Tensor::detached), or the graph would hold itself alive.
+void record(const char* name, std::span<const Tensor> inputs, std::span<Tensor> outputs, Vjp vjp);
+Tensor record(const char* name, std::initializer_list<Tensor> inputs, Tensor output, Vjp vjp);
+
+/// True when record() would record these inputs.
+bool recording(std::initializer_list<Tensor> inputs);
+
+/// Recording is off on this thread while one of these lives.
+class NoGrad {
+ public:
+  NoGrad();
+  ~NoGrad();
+  NoGrad(const NoGrad&) = delete;
+  NoGrad& operator=(const NoGrad&) = delete;
+
+ private:
+  bool before_;
+};
+
+/// Adds d(root)/d(leaf) · gradient to every leaf under root. gradient: of root's shape; undefined means 1 for a root
+/// of one element. The graph below root is consumed.
+void backward(const Tensor& root, Tensor gradient = {});
+
+}  // namespace dujiang::autograd
