@@ -40,6 +40,8 @@ Isa isa() {
   return chosen;
 }
 
-std::string_view name_of(Isa isa) { return names[static_cast<std::size_t>(isa)]; }
+std::string_view name_of(Isa isa) {
+  return names[static_cast<std::size_t>(isa)];
+}
 
 }  // namespace dujiang::ops::cpu

@@ -47,7 +47,9 @@ std::string_view name_of(Isa isa);
   namespace baseline {                  \
   extern const TABLE NAME;              \
   }                                     \
-  inline const TABLE& NAME() { return baseline::NAME; }
+  inline const TABLE& NAME() {          \
+    return baseline::NAME;              \
+  }
 #endif
 
 }  // namespace dujiang::ops::cpu

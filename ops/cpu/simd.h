@@ -42,7 +42,9 @@ struct F16 {
   using Bits = std::uint16_t;
 };
 
-DUJIANG_INLINE Floats broadcast(float x) { return x - Floats{}; }
+DUJIANG_INLINE Floats broadcast(float x) {
+  return x - Floats{};
+}
 
 DUJIANG_INLINE Floats load(F32, const float* p) {
   Floats v;
@@ -54,16 +56,22 @@ DUJIANG_INLINE Floats load(Bf16, const std::uint16_t* p) {
   std::memcpy(&h, p, sizeof h);
   return (Floats)(__builtin_convertvector(h, Words) << 16);
 }
-DUJIANG_INLINE void store(F32, float* p, Floats v) { std::memcpy(p, &v, sizeof v); }
+DUJIANG_INLINE void store(F32, float* p, Floats v) {
+  std::memcpy(p, &v, sizeof v);
+}
+/// Rounds to nearest even and keeps NaN, with the same bits on every instruction set.
 DUJIANG_INLINE Halves to_bf16(Floats v) {
-#if defined(__AVX512BF16__)
-  return (Halves)_mm512_cvtneps_pbh((__m512)v);  // flushes subnormals to zero, as the hardware product does
-#else
   const Words u = (Words)v;
   const Words rounded = (u + 0x7fffu + ((u >> 16) & 1u)) >> 16;
   const Words quiet = (u >> 16) | 0x40u;
-  const Ints nan = (Ints)(v != v);
-  return __builtin_convertvector(((Words)nan & quiet) | (~(Words)nan & rounded), Halves);
+  return __builtin_convertvector(v != v ? quiet : rounded, Halves);
+}
+/// The same but that subnormals may become zero (AVX512_BF16 flushes them, here and in its products): one instruction.
+DUJIANG_INLINE Halves to_bf16_flushing(Floats v) {
+#if defined(__AVX512BF16__)
+  return (Halves)_mm512_cvtneps_pbh((__m512)v);
+#else
+  return to_bf16(v);
 #endif
 }
 DUJIANG_INLINE void store(Bf16, std::uint16_t* p, Floats v) {
@@ -126,7 +134,19 @@ DUJIANG_INLINE void store_some(E e, typename E::Bits* p, Floats v, std::ptrdiff_
   std::memcpy(p, buffer, static_cast<std::size_t>(n) * sizeof *p);
 }
 
-DUJIANG_INLINE Floats max(Floats a, Floats b) { return a > b ? a : b; }
+DUJIANG_INLINE Floats max(Floats a, Floats b) {
+  return a > b ? a : b;
+}
+DUJIANG_INLINE Floats sqrt(Floats v) {
+#if defined(__AVX512F__)
+  return (Floats)_mm512_sqrt_ps((__m512)v);
+#elif defined(__AVX2__)
+  return (Floats)_mm256_sqrt_ps((__m256)v);
+#else
+  for (int i = 0; i < width; ++i) v[i] = __builtin_sqrtf(v[i]);
+  return v;
+#endif
+}
 DUJIANG_INLINE float sum(Floats v) {
   float total[width];
   std::memcpy(total, &v, sizeof v);
