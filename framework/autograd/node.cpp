@@ -23,10 +23,9 @@ void add_into(Tensor& sum, const Tensor& part) {
   }
 }
 
-Tensor& leaf_grad(const Node::Input& input) {
-  Tensor& grad = input.meta->grad;
-  if (!grad.defined()) grad = Tensor::empty(input.shape, Dtype::f32, input.device);
-  return grad;
+Tensor& leaf_grad(Meta& meta, Shape shape, Device device) {
+  if (!meta.grad.defined()) meta.grad = Tensor::empty(shape, Dtype::f32, device);
+  return meta.grad;
 }
 
 }  // namespace
@@ -45,6 +44,12 @@ Tensor grad_of(const Tensor& leaf) {
   return leaf.meta()->grad;
 }
 
+Slot leaf_slot(const Tensor& leaf) {
+  const auto& meta = leaf.meta();
+  DUJIANG_CHECK(meta && !meta->producer, "leaf_slot of {}: not a leaf", leaf.str());
+  return {leaf_grad(*meta, leaf.shape(), leaf.device()), std::exchange(meta->grad_written, true)};
+}
+
 void clear_grad(const Tensor& leaf) {
   if (leaf.meta()) leaf.meta()->grad_written = false;
 }
@@ -53,11 +58,15 @@ bool Gradients::needs(int input) const {
   return node_.inputs[static_cast<std::size_t>(input)].meta != nullptr;
 }
 
-Gradients::Slot Gradients::slot(int index) {
+bool Gradients::needs_leaf(int input) const {
+  return needs(input) && !node_.inputs[static_cast<std::size_t>(input)].meta->producer;
+}
+
+Slot Gradients::slot(int index) {
   const auto& input = node_.inputs[static_cast<std::size_t>(index)];
   DUJIANG_CHECK(input.meta != nullptr, "gradient of {}: input {} wants none", node_.name, index);
   if (!input.meta->producer) {
-    Tensor& grad = leaf_grad(input);
+    Tensor& grad = leaf_grad(*input.meta, input.shape, input.device);
     return {grad, std::exchange(input.meta->grad_written, true)};
   }
   Tensor& grad = input.meta->producer->output_grads[static_cast<std::size_t>(input.meta->output)];
@@ -76,7 +85,7 @@ void Gradients::add(int index, Tensor gradient) {
   DUJIANG_CHECK(gradient.shape() == input.shape, "gradient of {}: input {} has shape {}, its gradient {}", node_.name,
                 index, input.shape.str(), gradient.shape().str());
   if (!input.meta->producer) {
-    Tensor& grad = leaf_grad(input);
+    Tensor& grad = leaf_grad(*input.meta, input.shape, input.device);
     if (std::exchange(input.meta->grad_written, true)) {
       ops::add(default_stream(grad.device()), grad, gradient.to(Dtype::f32), grad);
     } else {

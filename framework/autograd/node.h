@@ -28,6 +28,12 @@ struct Meta {
 void require_grad(Tensor& tensor, Tensor grad = {});
 /// The gradient of a leaf; undefined before the first backward().
 Tensor grad_of(const Tensor& leaf);
+/// Where to write (or add, see Gradients::Slot) a part of a leaf's gradient outside of backward().
+struct Slot {
+  Tensor tensor;
+  bool accumulate;
+};
+Slot leaf_slot(const Tensor& leaf);
 /// Marks the gradient as empty, without touching memory: the next backward overwrites it.
 void clear_grad(const Tensor& leaf);
 
@@ -39,13 +45,11 @@ class Gradients {
   /// The gradient of the loss in output i; undefined where nothing used that output.
   const Tensor& output(int i = 0) const { return outputs_[static_cast<std::size_t>(i)]; }
   bool needs(int input) const;
+  /// Whether input is a leaf that wants a gradient: its slot is then f32.
+  bool needs_leaf(int input) const;
 
-  /// Where to write the gradient in `input`: of its shape; f32 for leaves, else its dtype. Where `accumulate`, it
-  /// already holds a part and the kernel must add.
-  struct Slot {
-    Tensor tensor;
-    bool accumulate;
-  };
+  /// Where to write the gradient in `input`: of its shape, contiguous; f32 for leaves, else its dtype. Where
+  /// `accumulate`, it already holds a part and the kernel must add.
   Slot slot(int input);
   /// Hands over a finished gradient; it is kept, added to what is there, or dropped where not needed.
   void add(int input, Tensor gradient);

@@ -1,0 +1,27 @@
+#include "framework/autograd/functions.h"
+#include "ops/attention.h"
+
+namespace dujiang::fn {
+
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Offsets& query_offsets,
+                 const Offsets& key_offsets, float scale) {
+  Tensor o = Tensor::empty(q.shape(), q.dtype(), q.device());
+  const bool recording = autograd::recording({q, k, v});
+  Tensor lse;
+  if (recording) lse = Tensor::empty({q.size(0), q.size(1)}, Dtype::f32, q.device());
+  ops::attention(default_stream(q.device()), q, k, v, {*query_offsets, *key_offsets}, scale, o, lse);
+  return autograd::record("attention", {q, k, v}, o,
+                          [q = q.detached(), k = k.detached(), v = v.detached(), o = o.detached(), lse, query_offsets,
+                           key_offsets, scale](autograd::Gradients& g) {
+                            Tensor dq = Tensor::empty(q.shape(), q.dtype(), q.device());
+                            Tensor dk = Tensor::empty(k.shape(), k.dtype(), k.device());
+                            Tensor dv = Tensor::empty(v.shape(), v.dtype(), v.device());
+                            ops::attention_backward(default_stream(q.device()), g.output(), q, k, v, o, lse,
+                                                    {*query_offsets, *key_offsets}, scale, dq, dk, dv);
+                            g.add(0, dq);
+                            g.add(1, dk);
+                            g.add(2, dv);
+                          });
+}
+
+}  // namespace dujiang::fn

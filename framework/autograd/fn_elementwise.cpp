@@ -1,0 +1,69 @@
+#include "framework/autograd/functions.h"
+#include "ops/elementwise.h"
+
+namespace dujiang::fn {
+namespace {
+
+Tensor like(const Tensor& x) {
+  return Tensor::empty(x.shape(), x.dtype(), x.device());
+}
+
+}  // namespace
+
+Tensor add(const Tensor& a, const Tensor& b) {
+  Tensor y = like(a);
+  ops::add(default_stream(a.device()), a, b, y);
+  return autograd::record("add", {a, b}, y, [](autograd::Gradients& g) {
+    g.add(0, g.output());
+    g.add(1, g.output());
+  });
+}
+
+Tensor multiply(const Tensor& a, const Tensor& b) {
+  Tensor y = like(a);
+  ops::multiply(default_stream(a.device()), a, b, y);
+  return autograd::record("multiply", {a, b}, y, [a = a.detached(), b = b.detached()](autograd::Gradients& g) {
+    auto& stream = default_stream(a.device());
+    const Tensor factors[2] = {b, a};
+    for (int i = 0; i < 2; ++i) {
+      if (!g.needs(i)) continue;
+      Tensor d = like(a);
+      ops::multiply(stream, g.output(), factors[i], d);
+      g.add(i, d);
+    }
+  });
+}
+
+Tensor scale(const Tensor& x, float factor) {
+  Tensor y = like(x);
+  ops::scale(default_stream(x.device()), x, factor, y);
+  return autograd::record("scale", {x}, y, [factor](autograd::Gradients& g) {
+    Tensor dx = like(g.output());
+    ops::scale(default_stream(dx.device()), g.output(), factor, dx);
+    g.add(0, dx);
+  });
+}
+
+Tensor swiglu(const Tensor& gate, const Tensor& up) {
+  Tensor y = like(gate);
+  ops::swiglu(default_stream(gate.device()), gate, up, y);
+  return autograd::record("swiglu", {gate, up}, y,
+                          [gate = gate.detached(), up = up.detached()](autograd::Gradients& g) {
+                            Tensor dgate = like(gate), dup = like(up);
+                            ops::swiglu_backward(default_stream(gate.device()), g.output(), gate, up, dgate, dup);
+                            g.add(0, dgate);
+                            g.add(1, dup);
+                          });
+}
+
+Tensor sum(const Tensor& x) {
+  Tensor y = Tensor::empty({1}, Dtype::f32, x.device());
+  ops::sum(default_stream(x.device()), x, y);
+  return autograd::record("sum", {x}, y, [shape = x.shape(), dtype = x.dtype()](autograd::Gradients& g) {
+    Tensor dx = Tensor::empty(shape, dtype, g.output().device());
+    dx.fill(static_cast<float>(g.output().item()));
+    g.add(0, dx);
+  });
+}
+
+}  // namespace dujiang::fn

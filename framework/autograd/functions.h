@@ -1,0 +1,69 @@
+#pragma once
+// Every differentiable op: the forward pass and its gradient stand side by side in fn_*.cpp. Shapes and dtypes are
+// those of the contracts in ops/; n is the number of tokens of a micro-batch (all sequences, one after the other).
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "framework/autograd/node.h"
+
+namespace dujiang::fn {
+
+// fn_matmul.cpp
+/// x [n, k] · weightᵀ, weight [m, k] as Hugging Face stores it -> [n, m].
+Tensor linear(const Tensor& x, const Tensor& weight);
+/// a [..., m, k] · b [..., k, n] with equal leading axes.
+Tensor matmul(const Tensor& a, const Tensor& b);
+
+// fn_shape.cpp
+Tensor view(const Tensor& x, Shape shape);
+Tensor narrow(const Tensor& x, int axis, std::int64_t start, std::int64_t length);
+Tensor transpose(const Tensor& x, int axis_a, int axis_b);
+Tensor cast(const Tensor& x, Dtype dtype);
+/// x itself; `on_gradient` runs when its gradient is complete, before the gradient goes on.
+Tensor identity(const Tensor& x, std::function<void()> on_gradient);
+
+// fn_elementwise.cpp
+Tensor add(const Tensor& a, const Tensor& b);
+Tensor multiply(const Tensor& a, const Tensor& b);
+Tensor scale(const Tensor& x, float factor);
+Tensor swiglu(const Tensor& gate, const Tensor& up);
+/// All elements -> f32 [1].
+Tensor sum(const Tensor& x);
+
+// fn_norm.cpp
+Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps);
+struct NormedSum {
+  Tensor sum, normed;
+};
+/// x + residual and its norm.
+NormedSum add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, float eps);
+/// Per-head norm (weight may be undefined) and rotary embedding of x [n, heads, d]; see ops/norm.h.
+Tensor norm_rope(const Tensor& x, const Tensor& weight, float eps, const Tensor& table, const Tensor& positions);
+
+// fn_attention.cpp
+/// Offsets of the segments that attention runs inside of, as ops::Segments; shared because backward needs them later.
+using Offsets = std::shared_ptr<const std::vector<std::int32_t>>;
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Offsets& query_offsets,
+                 const Offsets& key_offsets, float scale);
+
+// fn_embedding.cpp
+Tensor embedding(const Tensor& tokens, const Tensor& table);
+
+// fn_loss.cpp
+struct CrossEntropyOptions {
+  std::int64_t valid;       ///< vocabulary size without padding rows
+  float grad_scale = 1.0f;  ///< gradients are those of grad_scale * loss
+};
+/// sum_i loss_weight[i] * cross_entropy(x[i] · weightᵀ, labels[i]) -> f32 [1].
+///
+/// The logits exist only for some rows at a time (at most about 64 MB): where gradients are recorded, the forward pass
+/// turns each chunk into its gradients at once, and `weight`, which must then be a leaf, receives its part there and
+/// then. backward() must therefore be started from this loss itself, with gradient 1.
+Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& labels, const Tensor& loss_weight,
+                            const CrossEntropyOptions& options);
+
+}  // namespace dujiang::fn

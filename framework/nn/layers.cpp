@@ -1,0 +1,79 @@
+#include "framework/nn/layers.h"
+
+#include <cmath>
+
+namespace dujiang::nn {
+
+Linear::Linear(std::string path, std::int64_t in, std::int64_t out, float std)
+    : Module(std::move(path)), weight_(add_parameter("weight", {out, in}, {Init::Kind::normal, std})) {}
+
+Embedding::Embedding(std::string path, std::int64_t vocabulary, std::int64_t width, float std)
+    : Module(std::move(path)), weight_(add_parameter("weight", {vocabulary, width}, {Init::Kind::normal, std})) {}
+
+RmsNorm::RmsNorm(std::string path, std::int64_t width, float eps)
+    : Module(std::move(path)), weight_(add_parameter("weight", {width}, {Init::Kind::ones})), eps_(eps) {}
+
+SwigluFfn::SwigluFfn(std::string path, std::int64_t width, std::int64_t inner, float std)
+    : Module(std::move(path)),
+      gate_(add_module<Linear>("gate_proj", width, inner, std)),
+      up_(add_module<Linear>("up_proj", width, inner, std)),
+      down_(add_module<Linear>("down_proj", inner, width, std)) {}
+
+Tensor SwigluFfn::forward(const Tensor& x, const StepContext& context) {
+  return down_(fn::swiglu(gate_(x, context), up_(x, context)), context);
+}
+
+Attention::Attention(std::string path, const Options& options)
+    : Module(std::move(path)),
+      options_(options),
+      query_(add_module<Linear>("q_proj", options.width, options.heads * options.head_dim, options.std)),
+      key_(add_module<Linear>("k_proj", options.width, options.kv_heads * options.head_dim, options.std)),
+      value_(add_module<Linear>("v_proj", options.width, options.kv_heads * options.head_dim, options.std)),
+      output_(add_module<Linear>("o_proj", options.heads * options.head_dim, options.width, options.std)),
+      query_norm_(add_module<RmsNorm>("q_norm", options.head_dim, options.eps)),
+      key_norm_(add_module<RmsNorm>("k_norm", options.head_dim, options.eps)) {}
+
+Tensor Attention::forward(const Tensor& x, const StepContext& context) {
+  const std::int64_t n = x.size(0), d = options_.head_dim;
+  const auto by_head = [&](const Tensor& t) { return fn::view(t, {n, t.size(1) / d, d}); };
+  const auto rotated = [&](const Tensor& t, RmsNorm& norm) {
+    return fn::norm_rope(t, norm.weight().value, norm.eps(), options_.rope_table, context.positions);
+  };
+  const Tensor q = rotated(by_head(query_(x, context)), query_norm_);
+  Tensor k = rotated(by_head(key_(x, context)), key_norm_);
+  Tensor v = by_head(value_(x, context));
+  fn::Offsets key_offsets = context.segments;
+  if (context.cache != nullptr) {
+    auto& cache = *context.cache;
+    const auto layer = static_cast<std::size_t>(options_.layer);
+    DUJIANG_CHECK(cache.length + n <= cache.capacity, "key cache: {} tokens and {} more exceed its capacity of {}",
+                  cache.length, n, cache.capacity);
+    cache.keys[layer].narrow(0, cache.length, n).copy_from(k);
+    cache.values[layer].narrow(0, cache.length, n).copy_from(v);
+    k = cache.keys[layer].narrow(0, 0, cache.length + n);
+    v = cache.values[layer].narrow(0, 0, cache.length + n);
+    key_offsets = std::make_shared<const std::vector<std::int32_t>>(
+        std::vector<std::int32_t>{0, static_cast<std::int32_t>(cache.length + n)});
+  }
+  const float scale = 1.0f / std::sqrt(static_cast<float>(d));
+  const Tensor o = fn::attention(q, k, v, context.segments, key_offsets, scale);
+  return output_(fn::view(o, {n, o.size(1) * d}), context);
+}
+
+Tensor rope_table(std::int64_t positions, std::int64_t head_dim, double theta) {
+  Tensor table = Tensor::empty({positions, head_dim}, Dtype::f32);
+  const auto out = table.data<float>();
+  const std::int64_t half = head_dim / 2;
+  for (std::int64_t i = 0; i < half; ++i) {
+    const double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+    for (std::int64_t p = 0; p < positions; ++p) {
+      const double angle = static_cast<double>(p) * frequency;
+      const auto row = static_cast<std::size_t>(p * head_dim + i);
+      out[row] = static_cast<float>(std::cos(angle));
+      out[row + static_cast<std::size_t>(half)] = static_cast<float>(std::sin(angle));
+    }
+  }
+  return table;
+}
+
+}  // namespace dujiang::nn

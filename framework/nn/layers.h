@@ -1,0 +1,88 @@
+#pragma once
+// The layers that decoder families share. Activations are [n, width], n tokens of a micro-batch.
+
+#include "framework/nn/module.h"
+
+namespace dujiang::nn {
+
+/// x · weightᵀ; weight [out, in].
+class Linear : public Module {
+ public:
+  Linear(std::string path, std::int64_t in, std::int64_t out, float std);
+  Parameter& weight() { return weight_; }
+
+ protected:
+  Tensor forward(const Tensor& x, const StepContext&) override { return fn::linear(x, weight_.value); }
+
+ private:
+  Parameter& weight_;
+};
+
+/// tokens i32 [n] -> [n, width]; weight [vocabulary, width].
+class Embedding : public Module {
+ public:
+  Embedding(std::string path, std::int64_t vocabulary, std::int64_t width, float std);
+  Parameter& weight() { return weight_; }
+
+ protected:
+  Tensor forward(const Tensor& tokens, const StepContext&) override { return fn::embedding(tokens, weight_.value); }
+
+ private:
+  Parameter& weight_;
+};
+
+class RmsNorm : public Module {
+ public:
+  RmsNorm(std::string path, std::int64_t width, float eps);
+  /// x + residual and its norm, in one pass.
+  fn::NormedSum add(const Tensor& x, const Tensor& residual) {
+    return fn::add_rms_norm(x, residual, weight_.value, eps_);
+  }
+  Parameter& weight() { return weight_; }
+  float eps() const { return eps_; }
+
+ protected:
+  Tensor forward(const Tensor& x, const StepContext&) override { return fn::rms_norm(x, weight_.value, eps_); }
+
+ private:
+  Parameter& weight_;
+  float eps_;
+};
+
+/// down(silu(gate(x)) * up(x)).
+class SwigluFfn : public Module {
+ public:
+  SwigluFfn(std::string path, std::int64_t width, std::int64_t inner, float std);
+
+ protected:
+  Tensor forward(const Tensor& x, const StepContext& context) override;
+
+ private:
+  Linear &gate_, &up_, &down_;
+};
+
+/// Grouped-query attention with rotary embedding and per-head norms of queries and keys. The number of heads follows
+/// from the rows of the weights, so that a slice of them works unchanged.
+class Attention : public Module {
+ public:
+  struct Options {
+    std::int64_t width, heads, kv_heads, head_dim;
+    float eps, std;
+    int layer;          ///< which entry of a KeyValueCache is this layer's
+    Tensor rope_table;  ///< see rope_table()
+  };
+  Attention(std::string path, const Options& options);
+
+ protected:
+  Tensor forward(const Tensor& x, const StepContext& context) override;
+
+ private:
+  Options options_;
+  Linear &query_, &key_, &value_, &output_;
+  RmsNorm &query_norm_, &key_norm_;
+};
+
+/// f32 [positions, head_dim]: cos in the first half, sin in the second, of position * theta^(-2i / head_dim).
+Tensor rope_table(std::int64_t positions, std::int64_t head_dim, double theta);
+
+}  // namespace dujiang::nn

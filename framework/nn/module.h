@@ -1,0 +1,94 @@
+#pragma once
+// Modules and parameters. A module knows its own local shapes and nothing of ranks: what a layout needs around it is
+// added from outside by wrap().
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "framework/autograd/functions.h"
+
+namespace dujiang::nn {
+
+/// How a parameter starts. normal: mean 0, standard deviation std, drawn by the element's global index.
+struct Init {
+  enum class Kind { normal, ones } kind = Kind::normal;
+  float std = 0.02f;
+};
+
+/// How the optimizer treats a parameter.
+struct Group {
+  float lr_scale = 1.0f;
+  float weight_decay = 0.0f;
+  bool operator==(const Group&) const = default;
+};
+
+/// Constructed without memory; `value` (and its gradient) come from materialise() or a flat bucket.
+struct Parameter {
+  std::string path;  ///< as in the checkpoint: "model.layers.0.mlp.up_proj.weight"
+  Shape shape;
+  Init init;
+  bool trainable = true;
+  Group group;
+  Tensor value;
+};
+
+/// Writes the parameter's first values into `target`, of its shape and any floating dtype: a function of the seed, the
+/// path and the index alone.
+void initialise(const Parameter& parameter, std::uint64_t seed, const Tensor& target);
+
+/// Keys and values of the tokens seen so far, per layer: [capacity, kv_heads, head_dim].
+struct KeyValueCache {
+  std::vector<Tensor> keys, values;
+  std::int64_t length = 0, capacity = 0;
+};
+
+/// What a forward pass needs besides its input.
+struct StepContext {
+  Tensor positions;                ///< i32 [n]: each token's position in its document
+  fn::Offsets segments;            ///< where attention starts anew: offsets over the n tokens
+  KeyValueCache* cache = nullptr;  ///< generation: one sequence, whose keys so far are kept
+};
+
+class Module {
+ public:
+  using Next = std::function<Tensor(const Tensor&)>;
+  using Wrapper = std::function<Tensor(const Tensor&, const Next&)>;
+
+  explicit Module(std::string path) : path_(std::move(path)) {}
+  virtual ~Module() = default;
+  Module(const Module&) = delete;
+  Module& operator=(const Module&) = delete;
+
+  const std::string& path() const { return path_; }
+  /// The wrappers, the last added outermost, then forward.
+  Tensor operator()(const Tensor& x, const StepContext& context);
+  void wrap(Wrapper wrapper) { wrappers_.push_back(std::move(wrapper)); }
+
+  /// This module's parameters and those below, in order of construction.
+  std::vector<Parameter*> parameters();
+  /// This module, then those below, depth first.
+  void visit(const std::function<void(Module&)>& visitor);
+
+ protected:
+  virtual Tensor forward(const Tensor& x, const StepContext& context) = 0;
+  Parameter& add_parameter(std::string_view name, Shape shape, Init init);
+  template <class M, class... Args>
+  M& add_module(std::string_view name, Args&&... args) {
+    auto module = std::make_unique<M>(path_.empty() ? std::string(name) : path_ + "." + std::string(name),
+                                      std::forward<Args>(args)...);
+    M& reference = *module;
+    children_.push_back(std::move(module));
+    return reference;
+  }
+
+ private:
+  std::string path_;
+  std::vector<std::unique_ptr<Parameter>> parameters_;
+  std::vector<std::unique_ptr<Module>> children_;
+  std::vector<Wrapper> wrappers_;
+};
+
+}  // namespace dujiang::nn
