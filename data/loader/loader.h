@@ -66,9 +66,8 @@ class DataLoader {
   std::int64_t sequences_per_epoch() const { return sampler_.sequences_per_epoch(); }
 
  private:
-  void start();
+  void produce(std::int64_t sequence);
   void stop();
-  void produce();
 
   std::shared_ptr<const Dataset> dataset_;
   LoaderConfig config_;

@@ -9,6 +9,7 @@
 // Both orders are Permutations. What is kept is one stream offset per 16 documents of the current epoch.
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string_view>
@@ -38,8 +39,9 @@ class Sampler {
   std::int64_t sequences_per_epoch() const { return sequences_; }
 
   /// Fills `batch` with sequences [first, first + count) of the endless run of epochs; those at or after `end` are all
-  /// padding. Reuses the batch's memory. Not thread-safe (it keeps the epoch at hand); copies are cheap to make anew.
-  void fill(std::int64_t first, std::int64_t count, Batch& batch, std::int64_t end = INT64_MAX);
+  /// padding. Reuses the batch's memory. Not thread-safe: it keeps the epoch at hand.
+  void fill(std::int64_t first, std::int64_t count, Batch& batch,
+            std::int64_t end = std::numeric_limits<std::int64_t>::max());
 
  private:
   struct Epoch {

@@ -36,7 +36,7 @@ class Dataset {
  private:
   struct Place {
     const ShardReader* shard;
-    std::int64_t document;
+    std::int64_t start, tokens;  // in the shard
   };
   Place locate(std::int64_t document) const;
 

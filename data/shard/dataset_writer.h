@@ -30,13 +30,11 @@ class DatasetWriter {
   Manifest finish();
 
  private:
-  void write_shard(const std::string& split, ShardWriter& writer);
-
   std::filesystem::path folder_;
   DatasetInfo info_;
   std::int64_t shard_tokens_;
   std::map<std::string, ShardWriter> open_;
-  std::map<std::string, int> written_;
+  std::map<std::string, int> started_;
   std::vector<ShardSummary> shards_;
 };
 

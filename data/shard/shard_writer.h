@@ -33,8 +33,8 @@ class ShardWriter {
   std::int64_t documents() const { return static_cast<std::int64_t>(offsets_.size()) - 1; }
   std::int64_t tokens() const { return static_cast<std::int64_t>(offsets_.back()); }
 
-  /// Writes PATH.tmp, fsyncs it and renames it to PATH, then forgets the documents: there is a whole shard or none. On
-  /// failure (disk full, ...) removes PATH.tmp and throws Error naming the file. UserError without documents or tokens.
+  /// Writes PATH.tmp, fsyncs it and renames it to PATH: there is a whole shard or none. On failure (disk full, ...)
+  /// removes PATH.tmp and throws Error naming the file. UserError when there are no tokens.
   ShardSummary finish();
 
  private:

@@ -1,0 +1,100 @@
+#include "data/shard/dataset.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+
+#include "framework/base/check.h"
+
+namespace dujiang::data {
+namespace {
+
+template <class T>
+void expect(const std::filesystem::path& path, const char* what, const T& found, const T& expected) {
+  if (!(found == expected)) fail_user("{}: {} is '{}', the manifest says '{}'", path.string(), what, found, expected);
+}
+
+/// A shard that agrees with its row of the manifest.
+std::unique_ptr<ShardReader> open_shard(const std::filesystem::path& folder, const Manifest& manifest,
+                                        const ShardSummary& row, ReadOptions options) {
+  const auto path = folder / row.file;
+  std::error_code error;
+  const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(path, error));
+  if (error) fail_user("{}: cannot be opened: {}; the manifest lists it", path.string(), error.message());
+  if (bytes != row.bytes)
+    fail_user("{}: has {} bytes, the manifest says {}: {}", path.string(), bytes, row.bytes,
+              bytes < row.bytes ? "truncated" : "not the file that was written");
+  auto shard = std::make_unique<ShardReader>(path, options);
+  expect(path, "split", shard->split(), row.split);
+  expect(path, "documents", shard->documents(), row.documents);
+  expect(path, "tokens", shard->tokens(), row.tokens);
+  expect(path, "vocab_size", shard->info().vocab_size, manifest.info.vocab_size);
+  expect(path, "tokenizer_sha256", shard->info().tokenizer_sha256, manifest.info.tokenizer_sha256);
+  return shard;
+}
+
+}  // namespace
+
+Dataset::Dataset(const std::filesystem::path& folder, const std::string& split, ReadOptions options)
+    : folder_(folder), split_(split), first_document_{0} {
+  const Manifest manifest = read_manifest(folder);
+  info_ = manifest.info;
+  std::string identity = fmt::format("{} {} {}", shard_format_version, info_.vocab_size, info_.tokenizer_sha256);
+  for (const auto& row : manifest.shards) {
+    if (row.split != split) continue;
+    shards_.push_back(open_shard(folder, manifest, row, options));
+    first_document_.push_back(first_document_.back() + row.documents);
+    tokens_ += row.tokens;
+    identity += fmt::format(" {} {} {:016x}", row.documents, row.tokens, row.xxh3);
+  }
+  if (shards_.empty())
+    fail_user("{}: has no split '{}', only: {}", folder.string(), split, fmt::join(manifest.splits(), ", "));
+  fingerprint_ = fmt::format("{:016x}", XXH3_64bits(identity.data(), identity.size()));
+}
+
+Dataset::Place Dataset::locate(std::int64_t document) const {
+  DUJIANG_CHECK(document >= 0 && document < documents(), "{}: document {} asked for, split '{}' holds {}",
+                folder_.string(), document, split_, documents());
+  const auto next = std::ranges::upper_bound(first_document_, document);
+  const auto index = static_cast<std::size_t>(next - first_document_.begin() - 1);
+  const ShardReader& shard = *shards_[index];
+  const auto local = static_cast<std::size_t>(document - first_document_[index]);
+  const auto start = shard.doc_offsets()[local], end = shard.doc_offsets()[local + 1];
+  if (start > end || end > static_cast<std::uint64_t>(shard.tokens()))
+    fail_user("{}: /doc_offsets of document {} are {} and {}, of {} tokens: the file was altered or damaged",
+              shard.path().string(), local, start, end, shard.tokens());
+  return {&shard, static_cast<std::int64_t>(start), static_cast<std::int64_t>(end - start)};
+}
+
+std::int64_t Dataset::document_tokens(std::int64_t document) const {
+  return locate(document).tokens;
+}
+
+void Dataset::read(std::int64_t document, std::int64_t first, std::int64_t count, std::int32_t* out) const {
+  const Place place = locate(document);
+  DUJIANG_CHECK(first >= 0 && count >= 0 && first <= place.tokens && count <= place.tokens - first,
+                "{}: tokens [{}, {}) of document {} asked for, it holds {}", folder_.string(), first, first + count,
+                document, place.tokens);
+  place.shard->read(place.start + first, count, out);
+}
+
+VerifyReport verify(const std::filesystem::path& folder) {
+  const Manifest manifest = read_manifest(folder);
+  VerifyReport report;
+  for (const auto& row : manifest.shards) {
+    const auto shard = open_shard(folder, manifest, row, {});
+    shard->verify();
+    if (shard->info().pipeline != manifest.info.pipeline || shard->info().sources != manifest.info.sources)
+      fail_user("{}: its sources or pipeline settings are not those of the manifest", shard->path().string());
+    if (hash_file(shard->path()) != row.xxh3)
+      fail_user("{}: does not match its checksum, outside its tokens: the file was altered or damaged",
+                shard->path().string());
+    ++report.files;
+    report.documents += row.documents;
+    report.tokens += row.tokens;
+    report.bytes += row.bytes;
+  }
+  return report;
+}
+
+}  // namespace dujiang::data

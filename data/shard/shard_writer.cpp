@@ -1,0 +1,175 @@
+#include "data/shard/shard_writer.h"
+
+#include <hdf5.h>
+#include <xxhash.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "data/shard/hdf5_handle.h"
+#include "data/shard/manifest.h"
+#include "framework/base/check.h"
+
+namespace dujiang::data {
+namespace {
+
+/// Attributes live in the root's object header, which holds at most 64 KiB.
+constexpr std::size_t longest_pipeline = 60000;
+
+/// Builds the HDF5 file in memory. Every failure here is a failure of the machine.
+class Builder {
+ public:
+  Builder(std::string path, std::size_t expected_bytes) : path_(std::move(path)) {
+    Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+    // In memory: HDF5 1.10 cannot be closed cleanly on a full disk, a plain write can.
+    check(H5Pset_fapl_core(access, expected_bytes, 0));
+    check(H5Pset_alignment(access, 1, 64));
+    file_ = {H5Fcreate(path_.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose};
+    check(file_);
+  }
+
+  void group(const char* name) {
+    Hdf5Handle group(H5Gcreate2(file_, name, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Gclose);
+    check(group);
+  }
+
+  void column(const char* name, hid_t type, std::vector<hsize_t> sizes, const void* data) {
+    Hdf5Handle space(H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr), H5Sclose);
+    Hdf5Handle column(H5Dcreate2(file_, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Dclose);
+    check(column);
+    check(H5Dwrite(column, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data));
+  }
+
+  void strings(const char* name, const std::vector<std::string>& values) {
+    std::size_t width = 1;
+    for (const auto& value : values) width = std::max(width, value.size());
+    std::string packed(width * values.size(), '\0');
+    for (std::size_t i = 0; i < values.size(); ++i) packed.replace(i * width, values[i].size(), values[i]);
+    column(name, text_type(width), {values.size()}, packed.data());
+  }
+
+  void attribute(const char* name, std::int64_t value) {
+    const auto unsigned_value = static_cast<std::uint64_t>(value);
+    attribute(name, H5T_STD_U64LE, &unsigned_value);
+  }
+  void attribute(const char* name, const std::string& value) {
+    attribute(name, text_type(std::max<std::size_t>(value.size(), 1)), value.c_str());
+  }
+
+  /// Valid until the next call.
+  std::span<const std::uint8_t> image() {
+    check(H5Fflush(file_, H5F_SCOPE_GLOBAL));
+    const ssize_t size = H5Fget_file_image(file_, nullptr, 0);
+    void* memory = nullptr;  // the core driver hands out the address of its buffer pointer
+    check(std::min<hid_t>(size, H5Fget_vfd_handle(file_, H5P_DEFAULT, &memory)));
+    return {*static_cast<std::uint8_t**>(memory), static_cast<std::size_t>(size)};
+  }
+
+ private:
+  void check(hid_t result) {
+    if (result < 0) fail("cannot build shard {}: {}", path_, hdf5_reason());
+  }
+  Hdf5Handle text_type(std::size_t width) {
+    Hdf5Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
+    check(H5Tset_size(type, width));
+    check(H5Tset_strpad(type, H5T_STR_NULLPAD));
+    check(H5Tset_cset(type, H5T_CSET_UTF8));
+    return type;
+  }
+  void attribute(const char* name, hid_t type, const void* value) {
+    Hdf5Handle space(H5Screate(H5S_SCALAR), H5Sclose);
+    Hdf5Handle attribute(H5Acreate2(file_, name, type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+    check(attribute);
+    check(H5Awrite(attribute, type, value));
+  }
+
+  std::string path_;
+  Hdf5Handle file_;
+};
+
+template <class T>
+void append(std::vector<std::uint8_t>& bytes, std::span<const std::int32_t> tokens) {
+  const std::size_t start = bytes.size();
+  bytes.resize(start + tokens.size() * sizeof(T));
+  T* out = reinterpret_cast<T*>(bytes.data() + start);
+  for (std::size_t i = 0; i < tokens.size(); ++i) out[i] = static_cast<T>(tokens[i]);
+}
+
+}  // namespace
+
+ShardWriter::ShardWriter(std::filesystem::path path, std::string split, DatasetInfo info)
+    : path_(std::move(path)), split_(std::move(split)), info_(std::move(info)) {
+  if (info_.vocab_size < 1 || info_.vocab_size > (std::int64_t{1} << 31))
+    fail_user("{}: vocabulary size {} is outside [1, 2^31]", path_.string(), info_.vocab_size);
+  if (info_.pipeline.size() > longest_pipeline)
+    fail_user("{}: the pipeline settings take {} bytes; at most {} can be stored", path_.string(),
+              info_.pipeline.size(), longest_pipeline);
+  const auto pipeline = nlohmann::ordered_json::parse(info_.pipeline, nullptr, false);
+  if (!pipeline.is_object())
+    fail_user("{}: the pipeline settings are not a JSON object: {:.80}", path_.string(), info_.pipeline);
+  info_.pipeline = pipeline.dump();  // one spelling, so that shard and manifest can be compared
+}
+
+void ShardWriter::add(const Document& document) {
+  if (document.source >= info_.sources.size())
+    fail_user("{}: document {} names source {}, but {} are listed", path_.string(), documents(), document.source,
+              info_.sources.size());
+  for (std::size_t i = 0; i < document.tokens.size(); ++i)
+    if (document.tokens[i] < 0 || document.tokens[i] >= info_.vocab_size)
+      fail_user("{}: token {} of document {} is {}, outside the vocabulary [0, {})", path_.string(), i, documents(),
+                document.tokens[i], info_.vocab_size);
+  token_bytes(info_.vocab_size) == 2 ? append<std::uint16_t>(tokens_, document.tokens)
+                                     : append<std::uint32_t>(tokens_, document.tokens);
+  offsets_.push_back(offsets_.back() + document.tokens.size());
+  hashes_.insert(hashes_.end(), document.hash.begin(), document.hash.end());
+  sources_.push_back(document.source);
+  flags_.push_back(document.flags);
+}
+
+ShardSummary ShardWriter::finish() {
+  if (tokens() == 0)
+    fail_user("{}: no text for split '{}': {} documents hold no tokens", path_.string(), split_, documents());
+  std::vector<std::uint64_t> checksums;
+  for (std::size_t at = 0; at < tokens_.size(); at += block_bytes)
+    checksums.push_back(XXH3_64bits(tokens_.data() + at, std::min<std::size_t>(block_bytes, tokens_.size() - at)));
+  std::vector<std::string> names, licences, sha256s;
+  for (const auto& source : info_.sources) {
+    names.push_back(source.name);
+    licences.push_back(source.licence);
+    sha256s.push_back(source.sha256);
+  }
+
+  const Hdf5Quiet quiet;
+  const auto count = static_cast<hsize_t>(documents());
+  Builder builder(path_.string(), tokens_.size() + count * 40 + (std::size_t{1} << 16));
+  builder.column("tokens", token_bytes(info_.vocab_size) == 2 ? H5T_STD_U16LE : H5T_STD_U32LE,
+                 {static_cast<hsize_t>(tokens())}, tokens_.data());
+  builder.column("doc_offsets", H5T_STD_U64LE, {count + 1}, offsets_.data());
+  builder.column("block_xxh3", H5T_STD_U64LE, {checksums.size()}, checksums.data());
+  builder.group("doc");
+  builder.column("doc/source", H5T_STD_U32LE, {count}, sources_.data());
+  builder.column("doc/hash", H5T_STD_U64LE, {count, 2}, hashes_.data());
+  builder.column("doc/flags", H5T_STD_U32LE, {count}, flags_.data());
+  builder.group("sources");
+  builder.strings("sources/name", names);
+  builder.strings("sources/licence", licences);
+  builder.strings("sources/sha256", sha256s);
+  builder.attribute("format_version", static_cast<std::int64_t>(shard_format_version));
+  builder.attribute("vocab_size", info_.vocab_size);
+  builder.attribute("documents", documents());
+  builder.attribute("tokens", tokens());
+  builder.attribute("tokenizer_sha256", info_.tokenizer_sha256);
+  builder.attribute("split", split_);
+  builder.attribute("pipeline", info_.pipeline);
+
+  const auto image = builder.image();
+  write_file_atomically(path_, image.data(), image.size());
+  return {path_.filename().string(),
+          split_,
+          documents(),
+          tokens(),
+          static_cast<std::int64_t>(image.size()),
+          XXH3_64bits(image.data(), image.size())};
+}
+
+}  // namespace dujiang::data

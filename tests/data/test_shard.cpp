@@ -1,0 +1,313 @@
+// Token shards: what is written is read back, and what was damaged is refused by name.
+
+#include <hdf5.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <boost/test/unit_test.hpp>
+#include <csignal>
+#include <fstream>
+#include <iterator>
+
+#include "data/shard/dataset.h"
+#include "data/shard/dataset_writer.h"
+#include "tests/data/shard_fixture.h"
+
+using namespace dujiang;
+using namespace dujiang::data;
+namespace fs = std::filesystem;
+
+namespace {
+
+Documents read_all(const Dataset& dataset) {
+  Documents documents;
+  for (std::int64_t d = 0; d < dataset.documents(); ++d) {
+    auto& document = documents.emplace_back(static_cast<std::size_t>(dataset.document_tokens(d)));
+    dataset.read(d, 0, dataset.document_tokens(d), document.data());
+  }
+  return documents;
+}
+
+void flip_byte(const fs::path& path, std::int64_t at) {
+  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekg(at);
+  const char byte = static_cast<char>(file.get() ^ 0x10);
+  file.seekp(at);
+  file.put(byte);
+}
+
+std::int64_t token_offset(const fs::path& path) {
+  const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
+  const hid_t column = H5Dopen2(file, "/tokens", H5P_DEFAULT);
+  const auto offset = static_cast<std::int64_t>(H5Dget_offset(column));
+  H5Dclose(column);
+  H5Fclose(file);
+  return offset;
+}
+
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(folder)) names.push_back(entry.path().filename());
+  return names;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(what_is_written_is_read_back_in_both_widths_and_by_both_ways) {
+  for (const std::int64_t vocab_size :
+       {std::int64_t{300}, std::int64_t{65536}, std::int64_t{65537}, std::int64_t{150000}}) {
+    const ScratchFolder folder;
+    Documents documents = random_documents(200, 300, vocab_size, 7);
+    documents[3] = {static_cast<std::int32_t>(vocab_size - 1), 0};
+    documents[4].clear();
+    const Manifest manifest = write_dataset(folder.path(), documents, vocab_size, 5000);
+    BOOST_TEST(manifest.shards.size() > 3u);
+    for (const ReadOptions options :
+         {ReadOptions{}, ReadOptions{true, true}, ReadOptions{false, false}, ReadOptions{true, false}}) {
+      const Dataset dataset(folder.path(), "train", options);
+      BOOST_TEST(dataset.shards()[0]->mapped() == options.map);
+      BOOST_CHECK(read_all(dataset) == documents);
+      BOOST_TEST(dataset.tokens() == manifest.tokens("train"));
+      BOOST_TEST(dataset.documents() == 200);
+      BOOST_TEST(dataset.info().vocab_size == vocab_size);
+      BOOST_CHECK(dataset.info().sources == some_info(vocab_size).sources);
+      std::uint64_t n = 0;
+      for (const auto& shard : dataset.shards()) {
+        BOOST_CHECK(shard->info().sources == some_info(vocab_size).sources);
+        BOOST_TEST(shard->info().tokenizer_sha256 == "5ha256");
+        BOOST_TEST(shard->info().pipeline == R"({"min_chars":20})");
+        for (std::int64_t d = 0; d < shard->documents(); ++d, ++n) {
+          BOOST_REQUIRE(shard->doc_sources()[d] == n % 2);
+          BOOST_REQUIRE(shard->doc_flags()[d] == n);
+          BOOST_REQUIRE(shard->doc_hashes()[2 * d] == n);
+          BOOST_REQUIRE(shard->doc_hashes()[2 * d + 1] == ~n);
+        }
+      }
+    }
+    const VerifyReport report = verify(folder.path());
+    BOOST_TEST(report.documents == 200);
+    BOOST_TEST(report.tokens == manifest.tokens("train"));
+    BOOST_TEST(report.files == static_cast<std::int64_t>(manifest.shards.size()));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(parts_of_documents_are_read_where_asked) {
+  const ScratchFolder folder;
+  const Documents documents = random_documents(50, 40, 100, 3);
+  write_dataset(folder.path(), documents, 100, 200);
+  const Dataset dataset(folder.path(), "train");
+  for (std::int64_t d = 0; d < 50; ++d) {
+    const auto& whole = documents[static_cast<std::size_t>(d)];
+    if (whole.size() < 3) continue;
+    std::vector<std::int32_t> part(whole.size() - 2);
+    dataset.read(d, 1, static_cast<std::int64_t>(part.size()), part.data());
+    BOOST_TEST(std::equal(part.begin(), part.end(), whole.begin() + 1));
+    BOOST_CHECK_THROW(dataset.read(d, 1, static_cast<std::int64_t>(whole.size()), part.data()), Error);
+  }
+  BOOST_CHECK_THROW(dataset.document_tokens(50), Error);
+  BOOST_CHECK_THROW(dataset.document_tokens(-1), Error);
+}
+
+BOOST_AUTO_TEST_CASE(splits_are_shards_of_their_own) {
+  const ScratchFolder folder;
+  DatasetWriter writer(folder.path(), some_info(10));
+  const std::vector<std::int32_t> a{1, 2, 0}, b{3, 0};
+  writer.add("train", {a});
+  writer.add("valid", {b, 1});
+  writer.add("train", {b});
+  const Manifest manifest = writer.finish();
+  BOOST_CHECK((manifest.splits() == std::vector<std::string>{"train", "valid"}));
+  BOOST_CHECK((read_all(Dataset(folder.path(), "train")) == Documents{a, b}));
+  BOOST_CHECK(read_all(Dataset(folder.path(), "valid")) == Documents{b});
+  const auto message = user_error_of([&] { Dataset(folder.path(), "test"); });
+  BOOST_TEST((contains(message, "'test'") && contains(message, "train, valid")), message);
+}
+
+BOOST_AUTO_TEST_CASE(bad_documents_and_settings_are_refused) {
+  const ScratchFolder folder;
+  const std::vector<std::int32_t> good{1}, high{1, 10}, negative{-1}, none;
+  {
+    DatasetWriter writer(folder.path(), some_info(10));
+    BOOST_TEST(contains(user_error_of([&] { writer.add("train", {high}); }), "token 1 of document 0 is 10"));
+    BOOST_TEST(contains(user_error_of([&] { writer.add("train", {negative}); }), "is -1"));
+    BOOST_TEST(contains(user_error_of([&] { writer.add("train", {good, 2}); }), "source 2"));
+    BOOST_TEST(contains(user_error_of([&] { writer.add("../up", {good}); }), "split '../up'"));
+  }
+  BOOST_TEST(contains(user_error_of([&] { DatasetWriter(folder.path(), some_info(10)).finish(); }), "no documents"));
+  {
+    DatasetWriter writer(folder.path(), some_info(10));
+    writer.add("train", {none});
+    BOOST_TEST(contains(user_error_of([&] { writer.finish(); }), "1 documents hold no tokens"));
+  }
+  auto with = [&](std::int64_t vocab_size, const char* pipeline) {
+    DatasetInfo info = some_info(vocab_size);
+    info.pipeline = pipeline;
+    return user_error_of([&] { ShardWriter(folder.path() / "x.h5", "train", info); });
+  };
+  BOOST_TEST(contains(with(0, "{}"), "vocabulary size 0"));
+  BOOST_TEST(contains(with(10, "[1"), "not a JSON object"));
+  BOOST_TEST(names_in(folder.path()).empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_dataset_is_never_changed_and_what_a_cut_short_call_left_is_removed) {
+  const ScratchFolder folder;
+  std::ofstream(folder.path() / "train-00000.h5") << "half";
+  std::ofstream(folder.path() / "train-00007.h5.tmp") << "half";
+  std::ofstream(folder.path() / "notes.txt") << "mine";
+  BOOST_TEST(contains(user_error_of([&] { Dataset(folder.path(), "train"); }), "manifest.json"));
+  write_dataset(folder.path(), {{1, 0}}, 10);
+  BOOST_TEST(names_in(folder.path()).size() == 3u);  // notes, shard, manifest
+  BOOST_TEST(contains(user_error_of([&] { write_dataset(folder.path(), {{1, 0}}, 10); }), "holds a dataset already"));
+  verify(folder.path());
+}
+
+BOOST_AUTO_TEST_CASE(every_truncation_is_refused_by_name) {
+  const ScratchFolder folder;
+  write_dataset(folder.path(), random_documents(300, 3000, 5000, 1), 5000);
+  const auto path = folder.path() / "train-00000.h5";
+  const auto size = static_cast<std::int64_t>(fs::file_size(path));
+  for (const std::int64_t kept :
+       {size - 1, size - 4096, size / 2, token_offset(path) + 1, std::int64_t{600}, std::int64_t{8}, std::int64_t{0}}) {
+    fs::resize_file(path, static_cast<std::uintmax_t>(kept));
+    const auto by_reader = user_error_of([&] { ShardReader reader(path); });
+    BOOST_TEST(contains(by_reader, "train-00000.h5"), by_reader);
+    const auto by_dataset = user_error_of([&] { Dataset(folder.path(), "train"); });
+    BOOST_TEST((contains(by_dataset, "train-00000.h5") && contains(by_dataset, "truncated")), by_dataset);
+    BOOST_TEST(contains(user_error_of([&] { verify(folder.path()); }), "train-00000.h5"));
+  }
+  fs::remove(path);
+  BOOST_TEST(contains(user_error_of([&] { Dataset(folder.path(), "train"); }), "train-00000.h5"));
+}
+
+BOOST_AUTO_TEST_CASE(an_altered_token_byte_is_named_by_file_and_block) {
+  const ScratchFolder folder;
+  write_dataset(folder.path(), random_documents(1500, 2000, 200, 5), 200, 900000);
+  const auto path = folder.path() / "train-00001.h5";
+  const auto start = token_offset(path);
+  const auto blocks = ShardReader(path).blocks();
+  BOOST_TEST(blocks == 2);
+  const std::int64_t last = ShardReader(path).tokens() * 2 - 1;
+  for (const std::int64_t at : {std::int64_t{0}, block_bytes - 1, block_bytes, last}) {
+    flip_byte(path, start + at);
+    const auto expected = fmt::format("train-00001.h5: block {} ", at / block_bytes);
+    const auto message = user_error_of([&] { verify(folder.path()); });
+    BOOST_TEST(contains(message, expected), message);
+    for (const bool map : {true, false}) {
+      const Dataset dataset(folder.path(), "train", {true, map});
+      const auto first_use = user_error_of([&] { read_all(dataset); });
+      BOOST_TEST(contains(first_use, expected), first_use);
+    }
+    flip_byte(path, start + at);
+    verify(folder.path());
+  }
+}
+
+BOOST_AUTO_TEST_CASE(any_altered_byte_of_a_shard_is_found_and_none_crashes) {
+  const ScratchFolder folder;
+  write_dataset(folder.path(), random_documents(20, 40, 200, 5), 200);
+  const auto path = folder.path() / "train-00000.h5";
+  const auto size = static_cast<std::int64_t>(fs::file_size(path));
+  for (std::int64_t at = 0; at<size; at += size> 8192 && at > 4096 ? 7 : 1) {
+    flip_byte(path, at);
+    const auto message = user_error_of([&] { verify(folder.path()); });
+    BOOST_REQUIRE_MESSAGE(contains(message, "train-00000.h5"), "byte " << at << ": " << message);
+    try {  // reading without verify() may succeed, but must not run outside the file
+      read_all(Dataset(folder.path(), "train"));
+    } catch (const Error&) {
+    }
+    flip_byte(path, at);
+  }
+  verify(folder.path());
+}
+
+BOOST_AUTO_TEST_CASE(a_damaged_manifest_is_refused_by_name) {
+  const ScratchFolder folder;
+  write_dataset(folder.path(), random_documents(20, 40, 200, 5), 200);
+  const auto path = folder.path() / "manifest.json";
+  std::ifstream in(path);
+  const std::string text{std::istreambuf_iterator<char>(in), {}};
+  auto with = [&](const std::string& from, const std::string& to) {
+    std::string altered = text;
+    altered.replace(altered.find(from), from.size(), to);
+    std::ofstream(path) << altered;
+    return user_error_of([&] { verify(folder.path()); });
+  };
+  BOOST_TEST(contains(with("dujiang-dataset", "other"), "manifest.json: format is \"other\""));
+  BOOST_TEST(contains(with("\"version\": 1", "\"version\": 2"), "manifest.json: version is 2"));
+  BOOST_TEST(contains(with("vocab_size", "vocabsize"), "manifest.json"));
+  BOOST_TEST(contains(with("train-00000", "../elsewhere"), "manifest.json"));
+  BOOST_TEST(contains(with("\"documents\": 20", "\"documents\": 21"), "manifest.json: the totals of split 'train'"));
+  BOOST_TEST(contains(with("5ha256", "6ha256"), "tokenizer_sha256 is '5ha256'"));
+  BOOST_TEST(contains(with("public domain", "public demand"), "sources"));
+  std::ofstream(path) << text.substr(0, text.size() / 2);
+  BOOST_TEST(contains(user_error_of([&] { Dataset(folder.path(), "train"); }), "manifest.json"));
+}
+
+BOOST_AUTO_TEST_CASE(columns_in_chunks_are_read_through_hdf5) {
+  const ScratchFolder folder;
+  const Documents documents = random_documents(30, 100, 500, 9);
+  write_dataset(folder.path(), documents, 500);
+  const auto path = folder.path() / "train-00000.h5";
+  std::vector<std::int32_t> expected;
+  for (const auto& document : documents) expected.insert(expected.end(), document.begin(), document.end());
+  {  // another program's layout of the same column
+    const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT);
+    H5Ldelete(file, "/tokens", H5P_DEFAULT);
+    const hsize_t size = expected.size(), chunk = 64;
+    const hid_t space = H5Screate_simple(1, &size, nullptr), layout = H5Pcreate(H5P_DATASET_CREATE);
+    H5Pset_chunk(layout, 1, &chunk);
+    const hid_t column = H5Dcreate2(file, "/tokens", H5T_STD_U16LE, space, H5P_DEFAULT, layout, H5P_DEFAULT);
+    H5Dwrite(column, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, expected.data());
+    H5Dclose(column);
+    H5Pclose(layout);
+    H5Sclose(space);
+    H5Fclose(file);
+  }
+  const ShardReader shard(path, {true, true});
+  BOOST_TEST(!shard.mapped());
+  std::vector<std::int32_t> found(expected.size() - 5);
+  shard.read(5, static_cast<std::int64_t>(found.size()), found.data());
+  BOOST_TEST(std::equal(found.begin(), found.end(), expected.begin() + 5));
+  shard.verify();
+}
+
+BOOST_AUTO_TEST_CASE(a_write_cut_short_leaves_no_file_and_names_it) {
+  const ScratchFolder folder;
+  rlimit before{};
+  ::getrlimit(RLIMIT_FSIZE, &before);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{20000, before.rlim_max};
+  ::setrlimit(RLIMIT_FSIZE, &small);
+  std::string message = "<no error>";
+  try {
+    write_dataset(folder.path(), random_documents(100, 500, 200, 5), 200);
+  } catch (const Error& e) {
+    message = e.what();
+    if (e.exit_status() != 1) message += " with the status of a user's fault";
+  }
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  BOOST_TEST((contains(message, "train-00000.h5") && contains(message, "File too large")), message);
+  BOOST_TEST(names_in(folder.path()).empty());
+}
+
+BOOST_AUTO_TEST_CASE(a_full_disk_leaves_no_file_and_names_it) {
+  const ScratchFolder folder;
+  if (::mount("tmpfs", folder.path().c_str(), "tmpfs", 0, "size=256k") != 0) {
+    BOOST_TEST_MESSAGE("skipped: mounting a small tmpfs needs privilege");
+    std::puts("a_full_disk_leaves_no_file_and_names_it: skipped, mounting a small tmpfs needs privilege");
+    return;
+  }
+  std::string message = "<no error>";
+  try {
+    write_dataset(folder.path(), random_documents(500, 2000, 200, 5), 200, 20000);
+  } catch (const Error& e) {
+    message = e.what();
+  }
+  const auto left = names_in(folder.path());
+  ::umount(folder.path().c_str());
+  BOOST_TEST((contains(message, "train-0") && contains(message, "No space left on device")), message);
+  BOOST_TEST(left.size() > 0u);  // whole shards, but no manifest
+  for (const auto& name : left) BOOST_TEST((name.ends_with(".h5") && !contains(message, name)), name);
+}
