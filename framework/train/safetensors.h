@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "framework/tensor/tensor.h"
@@ -24,6 +25,9 @@ struct TensorEntry {
   Shape shape;
   std::uint64_t begin = 0, end = 0;  ///< bytes after the header
 };
+
+/// The format's word for a dtype: "F32".
+std::string_view safetensors_word(Dtype dtype);
 
 using Metadata = std::map<std::string, std::string>;
 
