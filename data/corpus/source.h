@@ -24,7 +24,7 @@ struct SourceConfig {
   std::vector<std::string> files;  // globs: * ? [] within a name, ** for any number of folders
   Format format = Format::automatic;
   std::string field = "text";  // jsonl: the field with the text
-  std::string separator;       // text: a line that ends a document; empty: the file is one document
+  std::string separator{};     // text: a line that ends a document; empty: the file is one document
   OnError on_error = OnError::fail;
 };
 

@@ -29,7 +29,8 @@ void train(const std::string& out, int vocab_size, const std::vector<std::string
     text = texts[at++];
     return true;
   };
-  train_tokenizer({.vocab_size = vocab_size}, next, out, [](const std::string& what) { fmt::print(stderr, "{}\n", what); });
+  train_tokenizer({.vocab_size = vocab_size}, next, out,
+                  [](const std::string& what) { fmt::print(stderr, "{}\n", what); });
 }
 
 void encode(const std::string& dir, const std::vector<std::string>& globs) {
@@ -39,8 +40,8 @@ void encode(const std::string& dir, const std::vector<std::string>& globs) {
   std::size_t chars = 0, tokens = 0;
   build_corpus(config, [&](TextDocument&& document) {
     const std::vector<std::int32_t> ids = tokenizer->encode(document.text);
-    DUJIANG_CHECK(tokenizer->decode(ids) == document.text, "{} at {}: decoding does not give the text back", document.path,
-                  document.offset);
+    DUJIANG_CHECK(tokenizer->decode(ids) == document.text, "{} at {}: decoding does not give the text back",
+                  document.path, document.offset);
     tokens += ids.size();
     for (const char c : document.text) chars += (c & 0xC0) != 0x80;
     fmt::print("{}\n", nlohmann::json{{"text", document.text}, {"ids", ids}}.dump());
