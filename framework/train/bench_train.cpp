@@ -1,0 +1,111 @@
+#include "framework/train/bench_train.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "framework/base/philox.h"
+#include "framework/train/train_step.h"
+
+namespace dujiang::train {
+namespace {
+
+data::Batch random_batch(std::int64_t sequences, std::int64_t length, std::int64_t vocabulary, std::uint64_t stream) {
+  data::Batch batch;
+  batch.sequences = sequences;
+  batch.length = length;
+  batch.segments.push_back(0);
+  const Philox random(0, stream);
+  for (std::int64_t s = 0; s < sequences; ++s) {
+    const auto token = [&](std::int64_t i) {
+      return static_cast<std::int32_t>(
+          random.below(static_cast<std::uint64_t>(s * (length + 1) + i), static_cast<std::uint64_t>(vocabulary)));
+    };
+    for (std::int64_t i = 0; i < length; ++i) {
+      batch.tokens.push_back(token(i));
+      batch.labels.push_back(token(i + 1));
+      batch.positions.push_back(static_cast<std::int32_t>(i));
+    }
+    batch.segments.push_back(static_cast<std::int32_t>((s + 1) * length));
+  }
+  batch.loss_weight.assign(batch.tokens.size(), 1.0f);
+  batch.weight_sum = static_cast<double>(batch.tokens.size());
+  return batch;
+}
+
+}  // namespace
+
+Preset preset(std::string_view name) {
+  struct Row {
+    std::string_view name;
+    std::int64_t hidden, layers, heads, kv_heads, head_dim, ffn, vocabulary, sequence, micro_batch;
+  };
+  static constexpr Row rows[] = {{"10m", 256, 8, 4, 2, 64, 768, 8192, 256, 16},
+                                 {"100m", 768, 12, 12, 4, 64, 2048, 32768, 1024, 2},
+                                 {"500m", 1280, 20, 20, 4, 64, 3456, 32768, 1024, 1}};
+  for (const auto& row : rows) {
+    if (row.name != name) continue;
+    Preset p{.name = row.name, .model = {}, .sequence = row.sequence, .micro_batch = row.micro_batch};
+    p.model.hidden_size = row.hidden;
+    p.model.num_hidden_layers = row.layers;
+    p.model.num_attention_heads = row.heads;
+    p.model.num_key_value_heads = row.kv_heads;
+    p.model.head_dim = row.head_dim;
+    p.model.intermediate_size = row.ffn;
+    p.model.vocab_size = row.vocabulary;
+    p.model.max_position_embeddings = row.sequence;
+    p.model.tie_word_embeddings = true;
+    return p;
+  }
+  fail_user("preset '{}': expected 10m, 100m or 500m", name);
+}
+
+BenchTrainResult bench_train(const Preset& preset, const BenchTrainOptions& options, comm::Communicator& communicator) {
+  BenchTrainResult result;
+  result.parameters = models::parameter_count(preset.model);
+  result.micro_batch = options.micro_batch > 0 ? options.micro_batch : preset.micro_batch;
+  result.sequence = options.sequence > 0 ? options.sequence : preset.sequence;
+  auto config = preset.model;
+  config.max_position_embeddings = std::max(config.max_position_embeddings, result.sequence);
+  models::Qwen3 model(config);
+  TrainStep step(model, communicator, OptimizerSection{}, options.precision);
+  step.initialise(0);
+
+  struct Timed {
+    double ms;
+    StepResult step;
+  };
+  std::vector<Timed> timed;
+  for (int i = 0; i < options.warmup + options.steps; ++i) {
+    const auto stream = static_cast<std::uint64_t>(i * communicator.size() + communicator.rank());
+    const auto begin = std::chrono::steady_clock::now();
+    const auto batch = random_batch(result.micro_batch, result.sequence, config.vocab_size, stream);
+    const auto outcome = step.run(batch, result.micro_batch, i + 1, 3e-4);
+    const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+    result.loss = outcome.loss;
+    if (i >= options.warmup) timed.push_back({ms, outcome});
+  }
+  std::sort(timed.begin(), timed.end(), [](const Timed& a, const Timed& b) { return a.ms < b.ms; });
+  // With an even number of steps the median lies between the two in the middle.
+  const auto& middle = timed[timed.size() / 2];
+  result.step_ms = (timed[(timed.size() - 1) / 2].ms + middle.ms) / 2;
+  result.step_ms_min = timed.front().ms;
+  result.step_ms_max = timed.back().ms;
+  result.forward_ms = middle.step.forward_ms;
+  result.backward_ms = middle.step.backward_ms;
+  result.comm_exposed_ms = middle.step.comm_exposed_ms;
+  result.optimizer_ms = middle.step.optimizer_ms;
+  const double per_token = 6.0 * static_cast<double>(result.parameters) +
+                           6.0 * static_cast<double>(config.num_hidden_layers * config.num_attention_heads *
+                                                     config.head_dim * result.sequence);
+  result.tokens_per_s =
+      static_cast<double>(result.micro_batch * result.sequence * communicator.size()) / result.step_ms * 1e3;
+  result.gflops = result.tokens_per_s * per_token / 1e9;
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  result.peak_rss_mib = static_cast<double>(usage.ru_maxrss) / 1024.0;
+  return result;
+}
+
+}  // namespace dujiang::train

@@ -1,0 +1,305 @@
+#include "framework/train/trainer.h"
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "data/loader/loader.h"
+#include "data/tokenizer/tokenizer.h"
+#include "framework/base/allocator.h"
+#include "framework/base/threads.h"
+#include "framework/train/checkpoint.h"
+#include "framework/train/evaluate.h"
+#include "framework/train/lr_schedule.h"
+#include "framework/train/metrics.h"
+#include "framework/train/stop_signal.h"
+#include "framework/train/train_step.h"
+#include "ops/bench.h"
+
+namespace dujiang::train {
+namespace {
+
+namespace fs = std::filesystem;
+using Seconds = std::chrono::duration<double>;
+
+double ms_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+}
+
+// "1 h 02 min", "3 min 20 s", "12 s"
+std::string readable(double seconds) {
+  const auto s = static_cast<std::int64_t>(std::lround(seconds));
+  if (s >= 3600) return fmt::format("{} h {:02} min", s / 3600, s % 3600 / 60);
+  if (s >= 60) return fmt::format("{} min {:02} s", s / 60, s % 60);
+  return fmt::format("{} s", s);
+}
+
+// The model's FLOPs per token, forward and backward, as in the benchmark's definition.
+double flops_per_token(const models::ModelConfig& c, std::int64_t sequence_length) {
+  return 6.0 * static_cast<double>(models::parameter_count(c)) +
+         6.0 * static_cast<double>(c.num_hidden_layers * c.num_attention_heads * c.head_dim * sequence_length);
+}
+
+class Run {
+ public:
+  Run(const Config& config, comm::Communicator& communicator)
+      : config_(config), communicator_(communicator), directory_(config.run_directory()) {
+    set_threads();
+    open_data();
+    model_ = std::make_unique<models::Qwen3>(config_.model);
+    step_ = std::make_unique<TrainStep>(*model_, communicator_, config_.optimizer, config_.train.precision);
+  }
+
+  TrainOutcome run(const TrainOptions& options) {
+    start(options.resume);
+    TrainOutcome outcome;
+    outcome.step = done_;
+    const StopSignal signal(communicator_.size() == 1);
+    data::Batch batch;
+    interval_start_ = std::chrono::steady_clock::now();
+    while (done_ < total_ && !outcome.stopped) {
+      const auto begin = std::chrono::steady_clock::now();
+      loader_->next(batch);
+      const double data_ms = ms_since(begin);
+      const double lr = learning_rate(config_.schedule, config_.optimizer.lr, done_ + 1, total_);
+      const auto result = step_->run(batch, config_.train.micro_batch, done_ + 1, lr);
+      ++done_;
+      seen_ += config_.train.global_batch * config_.data.sequence_length;
+      outcome.loss = result.loss;
+      record(result, lr, data_ms, ms_since(begin));
+      if (config_.train.eval_every > 0 && (done_ % config_.train.eval_every == 0 || done_ == total_)) evaluate();
+      outcome.stopped = done_ < total_ && stop_requested(signal);
+      const bool due = config_.checkpoint.every > 0 && done_ % config_.checkpoint.every == 0;
+      if (due || outcome.stopped || done_ == total_) outcome.checkpoint = save();
+    }
+    outcome.step = done_;
+    return outcome;
+  }
+
+ private:
+  bool leader() const { return communicator_.rank() == 0; }
+  fs::path checkpoints() const { return directory_ / "checkpoints"; }
+
+  void set_threads() const {
+    if (config_.train.threads > 0) {
+      set_thread_count(config_.train.threads);
+    } else if (std::getenv("OMP_NUM_THREADS") == nullptr) {
+      // The ranks of a host share its processors.
+      set_thread_count(std::max(1, omp_get_num_procs() / communicator_.local_size()));
+    }
+  }
+
+  void open_data() {
+    const auto ranks = communicator_.size();
+    if (config_.train.global_batch % ranks != 0)
+      fail_user(
+          "train.global_batch: {} sequences cannot be shared by {} ranks; choose a multiple of {} or start another "
+          "number of ranks",
+          config_.train.global_batch, ranks, ranks);
+    const auto tokenizer = data::load_tokenizer(config_.tokenizer.path);
+    if (config_.model.vocab_size == 0) config_.model.vocab_size = tokenizer->vocab_size();
+    if (config_.model.eos_token_ids.empty() && tokenizer->eos_id() >= 0)
+      config_.model.eos_token_ids = {tokenizer->eos_id()};
+    const auto open = [&](const std::string& split) {
+      return std::make_shared<const data::Dataset>(config_.data.path, split);
+    };
+    auto dataset = open("train");
+    check_tokenizer(*dataset, *tokenizer);
+    const std::int64_t share = config_.train.global_batch / ranks;
+    data::LoaderConfig loader{.sequence_length = config_.data.sequence_length,
+                              .global_batch = config_.train.global_batch,
+                              .packing = config_.data.packing,
+                              .seed = config_.train.seed,
+                              .first = share * communicator_.rank(),
+                              .count = share};
+    loader_ = std::make_unique<data::DataLoader>(dataset, loader);
+    total_ = config_.train.steps;
+    if (total_ == 0)
+      total_ = static_cast<std::int64_t>(
+          std::ceil(config_.train.epochs.value_or(1.0) * static_cast<double>(loader_->sequences_per_epoch()) /
+                    static_cast<double>(config_.train.global_batch)));
+    if (config_.train.eval_every > 0) {
+      loader.global_batch = config_.train.micro_batch * ranks;
+      loader.count = config_.train.micro_batch;
+      loader.first = config_.train.micro_batch * communicator_.rank();
+      eval_reader_ = std::make_unique<data::EvalReader>(open("valid"), loader);
+    }
+  }
+
+  void check_tokenizer(const data::Dataset& dataset, const data::Tokenizer& tokenizer) const {
+    if (tokenizer.sha256() != dataset.info().tokenizer_sha256)
+      fail_user(
+          "{}: made with another tokenizer (sha256 {}) than tokenizer.path {} (sha256 {}); build the dataset again or "
+          "name the tokenizer it was made with",
+          config_.data.path, dataset.info().tokenizer_sha256, config_.tokenizer.path, tokenizer.sha256());
+    if (tokenizer.vocab_size() > config_.model.vocab_size)
+      fail_user("model.vocab_size: {} is smaller than the tokenizer's {} tokens ({})", config_.model.vocab_size,
+                tokenizer.vocab_size(), config_.tokenizer.path);
+  }
+
+  void start(bool resume) {
+    const auto newest = newest_checkpoint(checkpoints());
+    if (newest && !resume)
+      fail_user("{} already holds a run (newest checkpoint {}): go on with --resume, or choose another name or log.dir",
+                directory_.string(), newest->filename().string());
+    if (newest) {
+      const auto saved = load_trainer_state(*newest);
+      step_->restore(*newest);
+      restore_state(saved, *newest);
+    } else if (!config_.model.from.empty()) {
+      step_->load_weights(config_.model.from);
+    } else {
+      step_->initialise(config_.train.seed);
+    }
+    if (leader()) {
+      write_run_files();
+      metrics_ = std::make_unique<MetricsFile>(directory_ / "metrics.jsonl", done_);
+      ceiling_gflops_ = ops::measure_gemm_gflops(compute_dtype(config_.train.precision));
+      spdlog::info(
+          "{}: {:.1f} M parameters, {} ranks x {} threads, {} precision, steps {} to {}, {} sequences of {} tokens a "
+          "step",
+          config_.name, static_cast<double>(models::parameter_count(config_.model)) / 1e6, communicator_.size(),
+          thread_count(), name_of(config_.train.precision), done_ + 1, total_, config_.train.global_batch,
+          config_.data.sequence_length);
+      if (newest) spdlog::info("resumed from {}", newest->string());
+    }
+    communicator_.barrier(stream_).wait_host();
+  }
+
+  void restore_state(const TrainerState& saved, const fs::path& checkpoint) {
+    const auto path = (checkpoint / "trainer_state.json").string();
+    try {
+      done_ = saved.step;
+      seen_ = saved.state.at("tokens").get<std::int64_t>();
+      const auto precision = saved.state.at("precision").get<std::string>();
+      if (precision != name_of(config_.train.precision))
+        fail_user("{}: saved with train.precision {}, the config says {}", path, precision,
+                  name_of(config_.train.precision));
+      loader_->restore(saved.state.at("loader").get<data::LoaderState>());
+      step_->set_loss_scale({.scale = saved.state.at("loss_scale").get<double>(),
+                             .good_steps = saved.state.at("loss_scale_good_steps").get<std::int64_t>()});
+    } catch (const nlohmann::json::exception& e) {
+      fail_user("{}: {}; the file is damaged or of another version", path, e.what());
+    }
+    if (done_ > total_) fail_user("{}: at step {}, beyond train.steps {}", path, done_, total_);
+  }
+
+  void write_run_files() const {
+    fs::create_directories(directory_);
+    const auto write = [&](const char* name, const std::string& text) {
+      std::ofstream out(directory_ / name, std::ios::trunc);
+      out << text << std::flush;
+      if (!out) fail_user("{}: cannot be written", (directory_ / name).string());
+    };
+    write("config.yaml", to_yaml(config_));
+    char host[256] = {};
+    gethostname(host, sizeof host - 1);
+    write("environment.json", nlohmann::ordered_json{{"host", host},
+                                                     {"ranks", communicator_.size()},
+                                                     {"threads_per_rank", thread_count()},
+                                                     {"transport", std::string(communicator_.transport())},
+                                                     {"precision", std::string(name_of(config_.train.precision))}}
+                                      .dump(2) +
+                                  "\n");
+  }
+
+  void record(const StepResult& result, double lr, double data_ms, double step_ms) {
+    if (!leader()) return;
+    const auto tokens = static_cast<double>(config_.train.global_batch * config_.data.sequence_length);
+    nlohmann::ordered_json entry{{"step", done_},
+                                 {"loss", result.loss},
+                                 {"lr", lr},
+                                 {"grad_norm", result.grad_norm},
+                                 {"tokens", seen_},
+                                 {"tokens_per_s", tokens / step_ms * 1e3},
+                                 {"step_ms", step_ms},
+                                 {"data_ms", data_ms},
+                                 {"forward_ms", result.forward_ms},
+                                 {"backward_ms", result.backward_ms},
+                                 {"comm_exposed_ms", result.comm_exposed_ms},
+                                 {"optimizer_ms", result.optimizer_ms}};
+    if (config_.train.precision == Precision::fp16) {
+      entry["loss_scale"] = step_->loss_scale().scale;
+      entry["skipped"] = result.skipped;
+    }
+    metrics_->write(entry);
+    interval_steps_ += 1;
+    if (done_ % config_.log.every != 0 && done_ != total_) return;
+    const double seconds = Seconds(std::chrono::steady_clock::now() - interval_start_).count();
+    const double speed = tokens * static_cast<double>(interval_steps_) / seconds;
+    const double gflops = speed * flops_per_token(config_.model, config_.data.sequence_length) / 1e9;
+    const double left = seconds / static_cast<double>(interval_steps_) * static_cast<double>(total_ - done_);
+    spdlog::info(
+        "step {}/{}  loss {:.4f}  lr {:.2e}  norm {:.2f}  {:.0f} tokens/s  {:.0f} % of the GEMM ceiling  {} left",
+        done_, total_, result.loss, lr, result.grad_norm, speed,
+        100.0 * gflops / (ceiling_gflops_ * communicator_.size()), readable(left));
+    interval_start_ = std::chrono::steady_clock::now();
+    interval_steps_ = 0;
+  }
+
+  void evaluate() {
+    const auto begin = std::chrono::steady_clock::now();
+    const double loss = evaluate_split(*model_, *eval_reader_, config_.train.eval_batches, communicator_);
+    if (leader()) {
+      metrics_->write({{"step", done_}, {"eval_loss", loss}, {"eval_ms", ms_since(begin)}});
+      spdlog::info("step {}  held-out loss {:.4f} per token", done_, loss);
+    }
+    interval_start_ += std::chrono::steady_clock::now() - begin;
+  }
+
+  bool stop_requested(const StopSignal& signal) {
+    std::int32_t flag = signal.received();
+    communicator_.all_reduce(comm::Buffer{&flag, 1, Dtype::i32, {}}, comm::Reduce::max, stream_).wait_host();
+    if (flag != 0 && leader()) spdlog::info("signal {} received: saving after step {} and ending", flag, done_);
+    return flag != 0;
+  }
+
+  fs::path save() {
+    const auto begin = std::chrono::steady_clock::now();
+    fs::path path;
+    if (leader()) {
+      CheckpointContents contents;
+      contents.model = config_.model;
+      contents.dtype = compute_dtype(config_.train.precision);
+      contents.weights = step_->weights();
+      contents.optimizer = step_->optimizer_state();
+      contents.tokenizer = config_.tokenizer.path;
+      contents.state = {{"tokens", seen_},
+                        {"precision", std::string(name_of(config_.train.precision))},
+                        {"loader", loader_->state()},
+                        {"loss_scale", step_->loss_scale().scale},
+                        {"loss_scale_good_steps", step_->loss_scale().good_steps}};
+      path = save_checkpoint(checkpoints(), done_, contents, config_.checkpoint.keep);
+      spdlog::info("saved {}", path.string());
+    }
+    communicator_.barrier(stream_).wait_host();
+    interval_start_ += std::chrono::steady_clock::now() - begin;
+    return path;
+  }
+
+  Config config_;
+  comm::Communicator& communicator_;
+  fs::path directory_;
+  Stream& stream_ = default_stream({});
+  std::unique_ptr<data::DataLoader> loader_;
+  std::unique_ptr<data::EvalReader> eval_reader_;
+  std::unique_ptr<models::Qwen3> model_;
+  std::unique_ptr<TrainStep> step_;
+  std::unique_ptr<MetricsFile> metrics_;
+  std::int64_t done_ = 0, total_ = 0, seen_ = 0;
+  std::chrono::steady_clock::time_point interval_start_;
+  std::int64_t interval_steps_ = 0;
+  double ceiling_gflops_ = 1;
+};
+
+}  // namespace
+
+TrainOutcome train(const Config& config, const TrainOptions& options, comm::Communicator& communicator) {
+  return Run(config, communicator).run(options);
+}
+
+}  // namespace dujiang::train
