@@ -45,7 +45,7 @@ class MpiCommunicator final : public Communicator {
         session_(std::move(session)),
         comm_(comm),
         exceptions_(std::uncaught_exceptions()),
-        chunk_bytes_(std::clamp<std::int64_t>(max_scratch / (2 * place.size), 32 << 10, 512 << 10)),
+        chunk_bytes_(mpi_chunk_bytes(place.size)),
         sources_(static_cast<std::size_t>(place.size)) {}
 
   ~MpiCommunicator() override {
@@ -57,8 +57,6 @@ class MpiCommunicator final : public Communicator {
   }
 
  private:
-  static constexpr std::int64_t max_scratch = 8 << 20;  // bytes, while there are at most 128 ranks
-
   template <class Body>
   Work queue(Op op, Body body) {
     return session_->worker().submit([this, op, body = std::move(body)] {
@@ -274,6 +272,11 @@ class MpiCommunicator final : public Communicator {
 };
 
 }  // namespace
+
+std::int64_t mpi_chunk_bytes(int ranks) {
+  constexpr std::int64_t scratch = 8 << 20;  // two rounds from every rank, for up to 128 ranks
+  return std::clamp<std::int64_t>(scratch / (2 * ranks), 32 << 10, 512 << 10);
+}
 
 std::unique_ptr<Communicator> make_mpi_communicator() {
   auto session = std::make_shared<MpiSession>();

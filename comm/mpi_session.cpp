@@ -3,10 +3,11 @@
 #include <mpi.h>
 #include <sys/prctl.h>
 
+#include <exception>
+
 #include "framework/base/check.h"
 
 namespace dujiang::comm {
-namespace {
 
 bool mpi_running() {
   int initialized = 0, finalized = 0;
@@ -14,8 +15,6 @@ bool mpi_running() {
   MPI_Finalized(&finalized);
   return initialized != 0 && finalized == 0;
 }
-
-}  // namespace
 
 MpiSession::MpiSession() {
   worker_
@@ -38,7 +37,7 @@ MpiSession::MpiSession() {
 }
 
 MpiSession::~MpiSession() {
-  if (!cancelled_) worker_.submit([] { MPI_Finalize(); });
+  if (!cancelled_ && std::uncaught_exceptions() == 0) worker_.submit([] { MPI_Finalize(); });
 }
 
 void abort_mpi_job(int status) {

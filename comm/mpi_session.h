@@ -12,7 +12,8 @@ class MpiSession {
   /// Starts the communication thread, which initialises MPI. Throws Error where that was done before: MPI can't start
   /// twice in a process.
   MpiSession();
-  /// Finalises MPI, which waits for the other ranks; not after cancel(), as they may never come.
+  /// Finalises MPI, which waits for the other ranks; not after cancel() or while an exception
+  /// unwinds, as they may never come.
   ~MpiSession();
   MpiSession(const MpiSession&) = delete;
   MpiSession& operator=(const MpiSession&) = delete;
@@ -28,6 +29,9 @@ class MpiSession {
   std::atomic<bool> cancelled_{false};
   Worker worker_;
 };
+
+/// Whether MPI is initialised and not yet finalised in this process.
+bool mpi_running();
 
 /// Ends every rank of the job with this status when MPI is running in this process; else just returns.
 void abort_mpi_job(int status);

@@ -1,0 +1,342 @@
+#include "conformance.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+#include <type_traits>
+
+#include "framework/base/check.h"
+
+namespace dujiang::comm {
+namespace {
+
+std::uint64_t mix(std::uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+
+// What rank `rank` contributes at `index`: of mixed sign and of magnitudes from 2^-8 to 2^8, so that the bits of a sum
+// depend on its order. Some elements are NaN or infinite on one rank.
+template <class T>
+T value_at(int rank, std::int64_t index, std::uint64_t salt) {
+  const std::uint64_t h = mix(static_cast<std::uint64_t>(index) * 64 + static_cast<std::uint64_t>(rank) + (salt << 40));
+  if constexpr (std::is_integral_v<T>) {
+    return static_cast<T>(h);
+  } else {
+    if (index % 61 == 17 && rank == static_cast<int>(index / 61 % 3)) {
+      const double special[] = {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity(),
+                                -std::numeric_limits<double>::infinity()};
+      return T(static_cast<float>(special[index / 61 % 7 % 3]));
+    }
+    const double unit = static_cast<double>(h >> 12) * 0x1p-52 - 0.5;
+    const double value = unit * std::bit_cast<double>((1023 - 8 + h % 17) << 52);  // the power of two
+    if constexpr (std::is_same_v<T, double>) return value;
+    return T(static_cast<float>(value));
+  }
+}
+
+template <class T>
+using PartialOf = std::conditional_t<std::is_same_v<T, bf16> || std::is_same_v<T, f16>, float, T>;
+
+template <class P>
+P pair_of(Reduce reduce, P a, P b) {
+  if constexpr (std::is_floating_point_v<P>) {
+    if (reduce == Reduce::max || reduce == Reduce::min) {
+      if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<P>::quiet_NaN();
+    }
+  }
+  if (reduce == Reduce::max) return std::max(b, a);
+  if (reduce == Reduce::min) return std::min(b, a);
+  if constexpr (std::is_integral_v<P>) {
+    return static_cast<P>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
+  } else {
+    return a + b;
+  }
+}
+
+// The definition: the tree over [first, first + n).
+template <class T>
+PartialOf<T> tree(Reduce reduce, int first, int n, std::int64_t index, std::uint64_t salt) {
+  if (n == 1) return static_cast<PartialOf<T>>(value_at<T>(first, index, salt));
+  int left = 1;
+  while (left * 2 < n) left *= 2;
+  return pair_of(reduce, tree<T>(reduce, first, left, index, salt),
+                 tree<T>(reduce, first + left, n - left, index, salt));
+}
+
+template <class T>
+T reduced(Reduce reduce, int n, std::int64_t index, std::uint64_t salt) {
+  if (n == 1) return value_at<T>(0, index, salt);
+  PartialOf<T> value = tree<T>(reduce, 0, n, index, salt);
+  if (reduce == Reduce::avg) value = static_cast<PartialOf<T>>(value / static_cast<PartialOf<T>>(n));
+  return static_cast<T>(value);
+}
+
+template <class T>
+bool same_bits(T a, T b) {
+  if constexpr (!std::is_integral_v<T>) {
+    if (std::isnan(static_cast<double>(a)) && std::isnan(static_cast<double>(b))) return true;  // whatever its payload
+  }
+  return std::memcmp(&a, &b, sizeof(T)) == 0;
+}
+
+// Elements between canaries, starting one element off the allocation's alignment.
+template <class T>
+class Guarded {
+ public:
+  explicit Guarded(std::int64_t count) : count_(count), memory_(static_cast<std::size_t>(count) + 2 * margin) {
+    std::memset(static_cast<void*>(memory_.data()), 0xa5, memory_.size() * sizeof(T));
+  }
+  T* data() { return memory_.data() + margin; }
+  Buffer buffer() { return {data(), count_, dtype_of<T>, {}}; }
+  Buffer part(std::int64_t begin, std::int64_t count) { return {data() + begin, count, dtype_of<T>, {}}; }
+
+  void fill(int rank, std::uint64_t salt) { fill(0, count_, rank, 0, salt); }
+  // data()[at + i] = what `rank` contributes at first + i
+  void fill(std::int64_t at, std::int64_t count, int rank, std::int64_t first, std::uint64_t salt) {
+    for (std::int64_t i = 0; i < count; ++i) data()[at + i] = value_at<T>(rank, first + i, salt);
+  }
+
+  template <class Expected>
+  void expect(const std::string& what, Expected expected) {
+    for (std::int64_t i = 0; i < count_; ++i) {
+      const T wanted = expected(i);
+      DUJIANG_CHECK(same_bits(data()[i], wanted), "{}: element {} of {} is {}, expected {}", what, i, count_,
+                    static_cast<double>(data()[i]), static_cast<double>(wanted));
+    }
+    for (int i = 0; i < margin; ++i) {
+      DUJIANG_CHECK(intact(memory_.data() + i) && intact(data() + count_ + i),
+                    "{}: memory outside the buffer of {} elements was written", what, count_);
+    }
+  }
+  void expect_untouched(const std::string& what, int rank, std::uint64_t salt) {
+    expect(what + ", send buffer", [&](std::int64_t i) { return value_at<T>(rank, i, salt); });
+  }
+
+ private:
+  static constexpr int margin = 33;
+  static bool intact(const T* element) {
+    unsigned char bytes[sizeof(T)];
+    std::memcpy(bytes, element, sizeof(T));
+    return std::all_of(std::begin(bytes), std::end(bytes), [](unsigned char b) { return b == 0xa5; });
+  }
+  std::int64_t count_;
+  std::vector<T> memory_;
+};
+
+// One operation each, both ways. `c` and the counts are the claim's parameters, `salt` makes the data its own.
+template <class T>
+struct Check {
+  Communicator& c;
+  Stream stream = Stream(Device{});
+  std::uint64_t salt = 0;
+
+  std::string name(Op op, Reduce reduce, std::int64_t count, int root, const char* way) {
+    return fmt::format("{} {} of {} x {}, root {}, {}, {} rank {} of {}", name_of(op), name_of(reduce), count,
+                       name_of(dtype_of<T>), root, way, c.transport(), c.rank(), c.size());
+  }
+
+  void all_reduce(Reduce reduce, std::int64_t count) {
+    const auto expected = [&](std::int64_t i) { return reduced<T>(reduce, c.size(), i, salt); };
+    Guarded<T> send(count), receive(count), both(count);
+    send.fill(c.rank(), ++salt);
+    both.fill(c.rank(), salt);
+    c.all_reduce(send.buffer(), receive.buffer(), reduce, stream).wait_host();
+    c.all_reduce(both.buffer(), reduce, stream).wait(stream);
+    receive.expect(name(Op::all_reduce, reduce, count, 0, "out of place"), expected);
+    both.expect(name(Op::all_reduce, reduce, count, 0, "in place"), expected);
+    send.expect_untouched(name(Op::all_reduce, reduce, count, 0, "out of place"), c.rank(), salt);
+  }
+
+  void reduce(Reduce reduce, std::int64_t count, int root) {
+    const auto name_ = [&](const char* way) { return name(Op::reduce, reduce, count, root, way); };
+    Guarded<T> send(count), receive(count), both(count);
+    send.fill(c.rank(), ++salt);
+    both.fill(c.rank(), salt);
+    receive.fill(99, salt);
+    c.reduce(send.buffer(), receive.buffer(), reduce, root, stream).wait_host();
+    c.reduce(both.buffer(), reduce, root, stream).wait_host();
+    if (c.rank() == root) {
+      const auto expected = [&](std::int64_t i) { return reduced<T>(reduce, c.size(), i, salt); };
+      receive.expect(name_("out of place"), expected);
+      both.expect(name_("in place"), expected);
+    } else {
+      receive.expect(name_("receive off the root"), [&](std::int64_t i) { return value_at<T>(99, i, salt); });
+      both.expect_untouched(name_("in place, off the root"), c.rank(), salt);
+    }
+    send.expect_untouched(name_("out of place"), c.rank(), salt);
+  }
+
+  void reduce_scatter(Reduce reduce, std::int64_t count) {
+    const std::int64_t begin = c.rank() * count;
+    const auto expected = [&](std::int64_t i) { return reduced<T>(reduce, c.size(), begin + i, salt); };
+    Guarded<T> send(count * c.size()), receive(count), both(count * c.size());
+    send.fill(c.rank(), ++salt);
+    both.fill(c.rank(), salt);
+    c.reduce_scatter(send.buffer(), receive.buffer(), reduce, stream).wait_host();
+    c.reduce_scatter(both.buffer(), both.part(begin, count), reduce, stream).wait_host();
+    receive.expect(name(Op::reduce_scatter, reduce, count, 0, "out of place"), expected);
+    both.expect(name(Op::reduce_scatter, reduce, count, 0, "in place"), [&](std::int64_t i) {
+      return i >= begin && i < begin + count ? expected(i - begin) : value_at<T>(c.rank(), i, salt);
+    });
+    send.expect_untouched(name(Op::reduce_scatter, reduce, count, 0, "out of place"), c.rank(), salt);
+  }
+
+  void all_gather(std::int64_t count) {
+    const auto expected = [&](std::int64_t i) { return value_at<T>(static_cast<int>(i / count), i % count, salt); };
+    Guarded<T> send(count), receive(count * c.size()), both(count * c.size());
+    send.fill(c.rank(), ++salt);
+    both.fill(c.rank() * count, count, c.rank(), 0, salt);
+    c.all_gather(send.buffer(), receive.buffer(), stream).wait_host();
+    c.all_gather(both.part(c.rank() * count, count), both.buffer(), stream).wait_host();
+    receive.expect(name(Op::all_gather, Reduce::sum, count, 0, "out of place"), expected);
+    both.expect(name(Op::all_gather, Reduce::sum, count, 0, "in place"), expected);
+    send.expect_untouched(name(Op::all_gather, Reduce::sum, count, 0, "out of place"), c.rank(), salt);
+  }
+
+  void broadcast(std::int64_t count, int root) {
+    Guarded<T> buffer(count);
+    buffer.fill(c.rank(), ++salt);
+    c.broadcast(buffer.buffer(), root, stream).wait_host();
+    buffer.expect(name(Op::broadcast, Reduce::sum, count, root, "in place"),
+                  [&](std::int64_t i) { return value_at<T>(root, i, salt); });
+  }
+
+  void reductions(const std::vector<std::int64_t>& counts) {
+    for (const Reduce r : {Reduce::sum, Reduce::max, Reduce::min, Reduce::avg}) {
+      if (!c.supports(Op::all_reduce, dtype_of<T>, r)) continue;
+      for (const std::int64_t count : counts) {
+        all_reduce(r, count);
+        reduce_scatter(r, count);
+        for (int root = 0; root < c.size(); ++root) reduce(r, count, root);
+      }
+    }
+  }
+
+  void moves(const std::vector<std::int64_t>& counts) {
+    for (const std::int64_t count : counts) {
+      all_gather(count);
+      for (int root = 0; root < c.size(); ++root) broadcast(count, root);
+    }
+  }
+};
+
+}  // namespace
+
+void check_operations(Communicator& c) {
+  const std::int64_t p = c.size();
+  std::vector<std::int64_t> counts = {0, 1, p - 1, p, p + 1, 31, 509, 2047, 2048, 2049, 4099};
+  std::sort(counts.begin(), counts.end());
+  counts.erase(std::unique(counts.begin(), counts.end()), counts.end());
+  Check<float>{c}.reductions(counts);
+  Check<bf16>{c}.reductions(counts);
+  Check<f16>{c}.reductions(counts);
+  Check<double>{c}.reductions(counts);
+  Check<std::int32_t>{c}.reductions(counts);
+  Check<std::int64_t>{c}.reductions(counts);
+  Check<std::uint8_t>{c}.reductions(counts);
+  Check<float>{c}.moves(counts);
+  Check<bf16>{c}.moves(counts);
+  Check<f16>{c}.moves(counts);
+  Check<double>{c}.moves(counts);
+  Check<std::int32_t>{c}.moves(counts);
+  Check<std::int64_t>{c}.moves(counts);
+  Check<std::uint8_t>{c}.moves(counts);
+  Check<std::uint16_t>{c}.moves(counts);
+  Check<std::uint32_t>{c}.moves(counts);
+  Check<std::uint64_t>{c}.moves(counts);
+  Stream stream{Device{}};
+  c.barrier(stream).wait_host();
+}
+
+namespace {
+
+template <class T>
+void check_boundaries(Communicator& c, std::int64_t chunk) {
+  Check<T> check{c};
+  for (const std::int64_t slice : {chunk, chunk + 1, 3 * chunk + 1}) {
+    const std::int64_t total = slice * c.size() - 1;
+    check.reduce_scatter(Reduce::sum, slice);
+    check.all_gather(slice);
+    check.all_reduce(Reduce::sum, total);
+    check.reduce(Reduce::sum, total, c.size() - 1);
+    check.broadcast(total, c.size() / 2);
+  }
+}
+
+}  // namespace
+
+void check_chunk_boundaries(Communicator& c, std::int64_t chunk_bytes) {
+  check_boundaries<float>(c, chunk_bytes / 4);
+  check_boundaries<bf16>(c, chunk_bytes / 2);
+}
+
+void check_queued_operations(Communicator& c) {
+  constexpr int rounds = 40;
+  Stream stream{Device{}};
+  std::vector<Guarded<float>> sums;
+  std::vector<Guarded<bf16>> gathered;
+  std::vector<Guarded<std::int64_t>> sent;
+  std::vector<Work> works;
+  const auto count_of = [](int i) { return std::int64_t{1} + i * 997; };
+  for (int i = 0; i < rounds; ++i) {
+    const auto salt = static_cast<std::uint64_t>(i);
+    sums.emplace_back(count_of(i)).fill(c.rank(), salt);
+    gathered.emplace_back(count_of(i) * c.size()).fill(c.rank() * count_of(i), count_of(i), c.rank(), 0, salt);
+    sent.emplace_back(count_of(rounds - i)).fill(c.rank(), salt);
+  }
+  for (int i = 0; i < rounds; ++i) {
+    const auto k = static_cast<std::size_t>(i);
+    works.push_back(c.all_reduce(sums[k].buffer(), Reduce::sum, stream));
+    works.push_back(c.all_gather(gathered[k].part(c.rank() * count_of(i), count_of(i)), gathered[k].buffer(), stream));
+    works.push_back(c.broadcast(sent[k].buffer(), i % c.size(), stream));
+  }
+  works.back().wait_host();
+  for (const Work& work : works) {
+    DUJIANG_CHECK(work.query(), "the last of {} operations was complete before one of the others", works.size());
+    work.wait(stream);
+  }
+  for (int i = 0; i < rounds; ++i) {
+    const auto k = static_cast<std::size_t>(i);
+    const auto salt = static_cast<std::uint64_t>(i);
+    sums[k].expect("queued all_reduce", [&](auto j) { return reduced<float>(Reduce::sum, c.size(), j, salt); });
+    gathered[k].expect("queued all_gather", [&](auto j) {
+      return value_at<bf16>(static_cast<int>(j / count_of(i)), j % count_of(i), salt);
+    });
+    sent[k].expect("queued broadcast", [&](auto j) { return value_at<std::int64_t>(i % c.size(), j, salt); });
+  }
+}
+
+void check_split(Communicator& c) {
+  const auto expect = [&](bool right, const char* what) {
+    DUJIANG_CHECK(right, "{}, {} rank {} of {}", what, c.transport(), c.rank(), c.size());
+  };
+  const auto reversed = c.split(0, -c.rank());
+  expect(reversed->size() == c.size() && reversed->rank() == c.size() - 1 - c.rank(), "split by key reverses ranks");
+  Check<float>{*reversed}.all_reduce(Reduce::sum, 1000);
+
+  const auto parity = c.split(c.rank() % 2, c.rank());
+  expect(parity->size() == (c.size() + 1 - c.rank() % 2) / 2 && parity->rank() == c.rank() / 2, "split by parity");
+  const auto halves = c.split(c.rank() < c.size() / 2 ? 7 : 3, 0);  // overlaps with the one before
+  for (int i = 0; i < 10; ++i) {
+    Check<float>{*parity}.all_reduce(Reduce::sum, 100 + i);
+    Check<bf16>{*halves}.reduce_scatter(Reduce::avg, 100 + i);
+    Check<float>{c}.broadcast(100 + i, i % c.size());
+  }
+  const auto nested = parity->split(0, 0);
+  expect(nested->size() == parity->size() && nested->rank() == parity->rank(), "a split of a split");
+  Check<std::int32_t>{*nested}.all_gather(77);
+
+  const auto all_but_last = c.split(c.rank() == c.size() - 1 ? -1 : 0, 0);
+  expect((all_but_last == nullptr) == (c.rank() == c.size() - 1), "a negative colour is left out");
+  if (all_but_last) {
+    expect(all_but_last->size() == c.size() - 1, "a group without the last rank");
+    Check<double>{*all_but_last}.all_reduce(Reduce::sum, 333);
+  }
+}
+
+}  // namespace dujiang::comm

@@ -1,0 +1,24 @@
+#pragma once
+// What every transport must do, as one body run by each rank. Failures are thrown as Error, as Boost's checks may not
+// be used from several threads.
+
+#include <cstdint>
+#include <vector>
+
+#include "comm/communicator.h"
+
+namespace dujiang::comm {
+
+/// Every operation x dtype x reduction x root x count, in place and out of place; the oracle is the tree, to the bit.
+void check_operations(Communicator& communicator);
+
+/// Sums of f32 and bf16, and moves, around the boundaries of the transport's chunks, which are `chunk_bytes` long.
+void check_chunk_boundaries(Communicator& communicator, std::int64_t chunk_bytes);
+
+/// Many operations of different kinds and sizes requested before the first is waited for.
+void check_queued_operations(Communicator& communicator);
+
+/// Sub-communicators: reversed, overlapping, nested, left out.
+void check_split(Communicator& communicator);
+
+}  // namespace dujiang::comm
