@@ -28,9 +28,9 @@ inline constexpr Dtype compute_dtypes[] = {Dtype::f32, Dtype::bf16, Dtype::f16};
 inline double roundoff(Dtype dtype) {
   switch (dtype) {
     case Dtype::bf16:
-      return 0x1p-9;
+      return 0x1p-8;
     case Dtype::f16:
-      return 0x1p-12;
+      return 0x1p-11;
     case Dtype::f32:
       return 0x1p-24;
     default:
