@@ -124,14 +124,59 @@ DUJIANG_INLINE void store(F16, std::uint16_t* p, Floats v) {
 template <class E>
 DUJIANG_INLINE Floats load_some(E e, const typename E::Bits* p, std::ptrdiff_t n) {
   typename E::Bits buffer[width] = {};
-  std::memcpy(buffer, p, static_cast<std::size_t>(n) * sizeof *p);
+#if defined(__AVX512F__)
+  const auto mask = static_cast<__mmask16>((1u << n) - 1);
+  if constexpr (sizeof *p == 4)
+    _mm512_storeu_ps(buffer, _mm512_maskz_loadu_ps(mask, p));
+  else
+    _mm256_storeu_epi16(buffer, _mm256_maskz_loadu_epi16(mask, p));
+#else
+  for (std::ptrdiff_t i = 0; i < n; ++i) buffer[i] = p[i];
+#endif
   return load(e, buffer);
 }
 template <class E>
 DUJIANG_INLINE void store_some(E e, typename E::Bits* p, Floats v, std::ptrdiff_t n) {
   typename E::Bits buffer[width];
   store(e, buffer, v);
-  std::memcpy(p, buffer, static_cast<std::size_t>(n) * sizeof *p);
+#if defined(__AVX512F__)
+  const auto mask = static_cast<__mmask16>((1u << n) - 1);
+  if constexpr (sizeof *p == 4)
+    _mm512_mask_storeu_ps(p, mask, _mm512_loadu_ps(buffer));
+  else
+    _mm256_mask_storeu_epi16(p, mask, _mm256_loadu_epi16(buffer));
+#else
+  for (std::ptrdiff_t i = 0; i < n; ++i) p[i] = buffer[i];
+#endif
+}
+
+/// How many lanes of a vector count: for loops whose last step is a partial one, written once for both.
+struct All {};
+struct Some {
+  std::ptrdiff_t n;
+};
+template <class E>
+DUJIANG_INLINE Floats load(E e, const typename E::Bits* p, All) {
+  return load(e, p);
+}
+template <class E>
+DUJIANG_INLINE Floats load(E e, const typename E::Bits* p, Some lanes) {
+  return load_some(e, p, lanes.n);
+}
+template <class E>
+DUJIANG_INLINE void store(E e, typename E::Bits* p, Floats v, All) {
+  store(e, p, v);
+}
+template <class E>
+DUJIANG_INLINE void store(E e, typename E::Bits* p, Floats v, Some lanes) {
+  store_some(e, p, v, lanes.n);
+}
+/// step(i, lanes) for i = 0, width, ... below n.
+template <class Step>
+DUJIANG_INLINE void sweep(std::ptrdiff_t n, Step&& step) {
+  std::ptrdiff_t i = 0;
+  for (; i + width <= n; i += width) step(i, All{});
+  if (i < n) step(i, Some{n - i});
 }
 
 DUJIANG_INLINE Floats max(Floats a, Floats b) {

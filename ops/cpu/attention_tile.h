@@ -1,0 +1,313 @@
+#pragma once
+// Packing and small matrix products for attention. For *_simd.cpp files only.
+//
+// Products take units: a float, or where the set multiplies bf16 pairs (vdpbf16ps) two neighbours along the summed
+// axis in 32 bits. So a packed operand is a matrix of 32-bit units, and one transposition serves all of them.
+
+#include "ops/cpu/attention_simd.h"
+#include "ops/cpu/simd_exp2.h"
+
+namespace dujiang::ops::cpu::DUJIANG_ISA {
+
+using Index = std::int64_t;
+
+DUJIANG_INLINE Index min(Index a, Index b) { return a < b ? a : b; }
+DUJIANG_INLINE Index round_up(Index n, Index to) { return (n + to - 1) / to * to; }
+
+DUJIANG_INLINE Words load_words(const std::uint32_t* p) {
+  Words w;
+  std::memcpy(&w, p, sizeof w);
+  return w;
+}
+DUJIANG_INLINE void store_words(std::uint32_t* p, Words w) { std::memcpy(p, &w, sizeof w); }
+DUJIANG_INLINE Words broadcast_word(const std::uint32_t* p) { return Words{} + *p; }
+
+/// Element type E multiplied as f32.
+template <class Element>
+struct Wide {
+  using E = Element;
+  static constexpr int per_unit = 1;
+
+  /// acc + a * b for each lane, unit by unit.
+  DUJIANG_INLINE Floats multiply_add(Words a, Words b, Floats acc) { return (Floats)a * (Floats)b + acc; }
+  /// Units x .. x + width along a row of n elements; zero beyond.
+  DUJIANG_INLINE Words along(const typename E::Bits* row, Index x, Index n) {
+    return (Words)(n - x >= width ? load(E{}, row + x) : load_some(E{}, row + x, n - x));
+  }
+  /// Units of elements x .. x + width that pair neighbouring rows: of `row` alone here.
+  DUJIANG_INLINE Words across(const typename E::Bits* row, const typename E::Bits*, Index x, Index n) {
+    return along(row, x, n);
+  }
+};
+
+#if defined(__AVX512BF16__)
+/// bf16 multiplied in pairs.
+struct Pairs {
+  using E = Bf16;
+  static constexpr int per_unit = 2;
+
+  DUJIANG_INLINE Floats multiply_add(Words a, Words b, Floats acc) {
+    return (Floats)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
+  }
+  DUJIANG_INLINE Words along(const std::uint16_t* row, Index x, Index n) {
+    Words w{};
+    if (n - 2 * x >= 2 * width)
+      std::memcpy(&w, row + 2 * x, sizeof w);
+    else
+      std::memcpy(&w, row + 2 * x, static_cast<std::size_t>(n - 2 * x) * 2);
+    return w;
+  }
+  DUJIANG_INLINE Words halves(const std::uint16_t* row, Index x, Index n) {
+    Halves h{};
+    if (n - x >= width)
+      std::memcpy(&h, row + x, sizeof h);
+    else
+      std::memcpy(&h, row + x, static_cast<std::size_t>(n - x) * 2);
+    return __builtin_convertvector(h, Words);
+  }
+  DUJIANG_INLINE Words across(const std::uint16_t* row, const std::uint16_t* next, Index x, Index n) {
+    const Words high = next != nullptr ? halves(next, x, n) << 16 : Words{};
+    return halves(row, x, n) | high;
+  }
+  /// The pairs (low[i], high[i]).
+  DUJIANG_INLINE Words pair(Floats low, Floats high) {
+    return __builtin_convertvector(to_bf16(low), Words) | (__builtin_convertvector(to_bf16(high), Words) << 16);
+  }
+  /// The pairs (a[0], a[1]), ..., (b[0], b[1]), ...
+  DUJIANG_INLINE Words join(Floats a, Floats b) { return (Words)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a); }
+};
+#endif
+
+template <int step>
+DUJIANG_INLINE void swap_blocks(Words* v) {
+  Words low, high;
+#pragma GCC unroll 16
+  for (int lane = 0; lane < width; ++lane) {
+    low[lane] = static_cast<std::uint32_t>(lane & step ? lane - step + width : lane);
+    high[lane] = static_cast<std::uint32_t>(lane & step ? lane + width : lane + step);
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < width; ++i) {
+    if (i & step) continue;
+    const Words a = v[i], b = v[i + step];
+    v[i] = __builtin_shuffle(a, b, low);
+    v[i + step] = __builtin_shuffle(a, b, high);
+  }
+}
+/// Transposes a width x width matrix of words.
+DUJIANG_INLINE void transpose(Words* v) {
+  swap_blocks<1>(v);
+  swap_blocks<2>(v);
+  if constexpr (width > 4) swap_blocks<4>(v);
+  if constexpr (width > 8) swap_blocks<8>(v);
+}
+
+/// out[r][u] = unit u along row r, for r < rows; stride `ld` >= the row's units rounded up to width. row(r) is null
+/// beyond the last row.
+template <class C, class Row>
+DUJIANG_INLINE void pack_rows(Row row, Index rows, Index dim, std::uint32_t* out, Index ld) {
+  const Index units = (dim + C::per_unit - 1) / C::per_unit;
+  for (Index r = 0; r < rows; ++r) {
+    const auto* p = row(r);
+    for (Index u = 0; u < units; u += width)
+      store_words(out + r * ld + u, p != nullptr ? C::along(p, u, dim) : Words{});
+  }
+}
+
+/// out[u][r] = unit u along row r; stride ld >= rows rounded up to width.
+template <class C, class Row>
+DUJIANG_INLINE void pack_columns(Row row, Index rows, Index dim, std::uint32_t* out, Index ld) {
+  const Index units = (dim + C::per_unit - 1) / C::per_unit;
+  for (Index r = 0; r < rows; r += width) {
+    for (Index u = 0; u < units; u += width) {
+      Words v[width];
+      for (int i = 0; i < width; ++i) {
+        const auto* p = r + i < rows ? row(r + i) : nullptr;
+        v[i] = p != nullptr ? C::along(p, u, dim) : Words{};
+      }
+      transpose(v);
+      for (Index i = 0; i < min(width, units - u); ++i) store_words(out + (u + i) * ld + r, v[i]);
+    }
+  }
+}
+
+/// out[r][x] = element x of rows r * per_unit ...; stride ld >= dim rounded up to width.
+template <class C, class Row>
+DUJIANG_INLINE void pack_row_units(Row row, Index rows, Index dim, std::uint32_t* out, Index ld) {
+  for (Index r = 0; r < rows; r += C::per_unit) {
+    const auto* p = row(r);
+    const auto* next = C::per_unit > 1 && r + 1 < rows ? row(r + 1) : nullptr;
+    for (Index x = 0; x < dim; x += width)
+      store_words(out + r / C::per_unit * ld + x, p != nullptr ? C::across(p, next, x, dim) : Words{});
+  }
+}
+
+/// out[x][r] = element x of rows r * per_unit ...; stride ld >= rows / per_unit rounded up to width.
+template <class C, class Row>
+DUJIANG_INLINE void pack_column_units(Row row, Index rows, Index dim, std::uint32_t* out, Index ld) {
+  for (Index r = 0; r * C::per_unit < rows; r += width) {
+    for (Index x = 0; x < dim; x += width) {
+      Words v[width];
+      for (int i = 0; i < width; ++i) {
+        const Index first = (r + i) * C::per_unit;
+        const auto* p = first < rows ? row(first) : nullptr;
+        const auto* next = C::per_unit > 1 && first + 1 < rows ? row(first + 1) : nullptr;
+        v[i] = p != nullptr ? C::across(p, next, x, dim) : Words{};
+      }
+      transpose(v);
+      for (Index i = 0; i < min(width, dim - x); ++i) store_words(out + (x + i) * ld + r, v[i]);
+    }
+  }
+}
+
+/// Rows of E from their transpose: row(c)[x] = from[x][c] * factor[c], for columns c < columns and x < dim.
+template <class E, class Row>
+DUJIANG_INLINE void unpack_columns(const float* from, Index ld, Index columns, Index dim, const float* factor,
+                                   Row row) {
+  for (Index c = 0; c < columns; c += width) {
+    const Floats f = load(F32{}, factor + c);
+    for (Index x = 0; x < dim; x += width) {
+      Words v[width];
+      for (int i = 0; i < width; ++i)
+        v[i] = x + i < dim ? (Words)(load(F32{}, from + (x + i) * ld + c) * f) : Words{};
+      transpose(v);
+      for (Index i = 0; i < min(width, columns - c); ++i) {
+        auto* p = row(c + i) + x;
+        if (dim - x >= width)
+          store(E{}, p, (Floats)v[i]);
+        else
+          store_some(E{}, p, (Floats)v[i], dim - x);
+      }
+    }
+  }
+}
+
+/// What happens to a product that is done.
+enum class Into { set, add, blend };  ///< c = factor * p; c += p; c = c * column[.] + p
+
+struct Target {
+  float* c;
+  Index ld;
+  Into into;
+  float factor = 1;
+  const float* column = nullptr;
+};
+
+template <class C, int R, int V>
+DUJIANG_INLINE void product_tile(const std::uint32_t* a, Index lda, const std::uint32_t* b, Index ldb, Index units,
+                                 const Target& t, Index row, Index col) {
+  Floats acc[R][V] = {};
+  for (Index k = 0; k < units; ++k) {
+    Words bk[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) bk[v] = load_words(b + k * ldb + v * width);
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+      const Words ar = broadcast_word(a + r * lda + k);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) acc[r][v] = C::multiply_add(ar, bk[v], acc[r][v]);
+    }
+  }
+  float* c = t.c + row * t.ld + col;
+  switch (t.into) {
+    case Into::set:
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) store(F32{}, c + r * t.ld + v * width, acc[r][v] * t.factor);
+      break;
+    case Into::add:
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v)
+          store(F32{}, c + r * t.ld + v * width, load(F32{}, c + r * t.ld + v * width) + acc[r][v]);
+      break;
+    case Into::blend:
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        const Floats f = load(F32{}, t.column + col + v * width);
+#pragma GCC unroll 12
+        for (int r = 0; r < R; ++r)
+          store(F32{}, c + r * t.ld + v * width, load(F32{}, c + r * t.ld + v * width) * f + acc[r][v]);
+      }
+      break;
+  }
+}
+
+/// The rows of one panel of V vectors. Tall enough to hide the latency of the multiply-add, within the registers.
+template <class C, int V>
+void product_panel(Index rows, const std::uint32_t* a, Index lda, const std::uint32_t* b, Index ldb, Index units,
+                   const Target& t, Index col) {
+  constexpr int tall = (width == 16 && V <= 2) || V == 1 ? 12 : 6;
+  Index r = 0;
+  for (; r + tall <= rows; r += tall) product_tile<C, tall, V>(a + r * lda, lda, b, ldb, units, t, r, col);
+  for (; r + 4 <= rows; r += 4) product_tile<C, 4, V>(a + r * lda, lda, b, ldb, units, t, r, col);
+  for (; r < rows; ++r) product_tile<C, 1, V>(a + r * lda, lda, b, ldb, units, t, r, col);
+}
+
+/// p[row][col] = sum over k < units of a[row][k] . b[k][col], for `vectors` vectors of columns.
+template <class C>
+void product(Index rows, Index vectors, Index units, const std::uint32_t* a, Index lda, const std::uint32_t* b,
+             Index ldb, const Target& t) {
+  constexpr int wide = width == 16 ? 4 : 2;
+  Index v = 0;
+  for (; v + wide <= vectors; v += wide)
+    product_panel<C, wide>(rows, a, lda, b + v * width, ldb, units, t, v * width);
+  if constexpr (wide > 3)
+    if (v + 3 == vectors) return product_panel<C, 3>(rows, a, lda, b + v * width, ldb, units, t, v * width);
+  if constexpr (wide > 2)
+    if (v + 2 == vectors) return product_panel<C, 2>(rows, a, lda, b + v * width, ldb, units, t, v * width);
+  if (v + 1 == vectors) product_panel<C, 1>(rows, a, lda, b + v * width, ldb, units, t, v * width);
+}
+
+inline constexpr float infinity = __builtin_inff();
+
+/// Units along a row of packed keys.
+template <class C>
+Index key_ld(Index dim) {
+  return round_up((dim + C::per_unit - 1) / C::per_unit, width);
+}
+
+template <class E>
+DUJIANG_INLINE typename E::Bits* at(const HeadRows& rows, Index row, Index head = 0) {
+  return static_cast<typename E::Bits*>(rows.data) + row * rows.row_stride + head * rows.head_stride;
+}
+/// The row of column c.
+template <class E>
+DUJIANG_INLINE typename E::Bits* at_column(const HeadRows& rows, const HeadGroup& h, Index c) {
+  return at<E>(rows, c / h.group, c % h.group);
+}
+
+/// Scores [rows][column_block] of keys that a column does not see become minus infinity.
+DUJIANG_INLINE void mask(float* scores, Index rows, Index vectors, Index first_key, const std::int32_t* limit) {
+  for (Index v = 0; v < vectors; ++v) {
+    Ints see;
+    std::memcpy(&see, limit + v * width, sizeof see);
+    see -= static_cast<std::int32_t>(first_key);
+    for (Index r = 0; r < rows; ++r) {
+      float* p = scores + r * column_block + v * width;
+      const Floats s = load(F32{}, p);
+      store(F32{}, p, see > static_cast<std::int32_t>(r) ? s : broadcast(-infinity));
+    }
+  }
+}
+
+/// Hands out pieces of scratch memory, each aligned to 64 bytes. Started at null it measures.
+class Arena {
+ public:
+  explicit Arena(void* memory) : memory_(static_cast<char*>(memory)) {}
+  template <class T>
+  T* take(Index count) {
+    T* p = memory_ != nullptr ? reinterpret_cast<T*>(memory_ + used_) : nullptr;
+    used_ += round_up(count * static_cast<Index>(sizeof(T)), 64);
+    return p;
+  }
+  Index used() const { return used_; }
+
+ private:
+  char* memory_;
+  Index used_ = 0;
+};
+
+}  // namespace dujiang::ops::cpu::DUJIANG_ISA

@@ -1,0 +1,27 @@
+#pragma once
+// oneDNN's matrix product behind a cache of its primitives.
+
+#include <cstdint>
+
+#include "framework/base/dtype.h"
+
+namespace dujiang::ops::cpu {
+
+/// One operand of a batched product: element (i, r, c) lies at data + i * batch + r * row + c * column (elements).
+/// One of row and column is 1, the other covers the extent along it; no stride is zero.
+struct GemmOperand {
+  void* data;
+  Dtype dtype;
+  std::int64_t batch, row, column;
+};
+
+/// Whether this processor, under the cap of DUJIANG_ISA, has a product of this dtype.
+bool has_native_gemm(Dtype dtype);
+
+/// c (m x n) = or += a (m x k) · b (k x n), `count` times; m, n, k, count > 0. a and b share a dtype that
+/// has_native_gemm; c has that dtype or f32, and column stride 1. Creating a primitive costs milliseconds, so each
+/// thread keeps those of the last 128 shapes.
+void gemm(std::int64_t count, std::int64_t m, std::int64_t n, std::int64_t k, const GemmOperand& a,
+          const GemmOperand& b, const GemmOperand& c, bool accumulate);
+
+}  // namespace dujiang::ops::cpu

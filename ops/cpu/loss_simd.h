@@ -1,0 +1,25 @@
+#pragma once
+// The inner loops of loss.cpp.
+
+#include <cstdint>
+
+#include "ops/cpu/isa.h"
+
+namespace dujiang::ops::cpu {
+
+/// One row of logits in memory: `count` elements, those from `valid` on padding.
+struct LossRow {
+  void* logits;
+  std::int64_t count, valid, label;
+  float factor;  ///< of the gradient
+  bool gradient;
+};
+
+/// By dtype (f32, bf16, f16): returns log-sum-exp less the label's logit, and where asked turns logits into gradients.
+struct LossTable {
+  float (*row[3])(const LossRow& row);
+};
+
+DUJIANG_SIMD_TABLE(LossTable, loss_table)
+
+}  // namespace dujiang::ops::cpu
