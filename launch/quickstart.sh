@@ -97,7 +97,7 @@ make_tokenizer() { "$dujiang" tokenizer train "$config"; }
 
 make_shards() {
   rm -rf "$data"
-  "$dujiang" data build "$config"
+  "$dujiang" data build "$config" --keep-text
 }
 
 # Ctrl-C and SIGTERM become SIGUSR1 for mpirun, which hands it to the ranks: they finish the step, save and end. In a

@@ -1,0 +1,137 @@
+#include "launch/bench.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+
+#include "framework/base/check.h"
+#include "framework/base/threads.h"
+#include "framework/tensor/tensor.h"
+#include "ops/elementwise.h"
+#include "ops/matmul.h"
+
+namespace dujiang::launch {
+
+double Preset::flops() const {
+  const double attention = static_cast<double>(model.num_hidden_layers * model.num_attention_heads * model.head_dim) *
+                           static_cast<double>(sequence);
+  return 6.0 * (static_cast<double>(models::parameter_count(model)) + attention) * static_cast<double>(tokens());
+}
+
+Preset preset_of(const std::string& name) {
+  struct Row {
+    std::int64_t hidden, layers, heads, kv_heads, ffn, vocabulary, sequence, micro_batch;
+  };
+  static const std::map<std::string, Row> rows{{"10m", {256, 8, 4, 2, 768, 8192, 256, 16}},
+                                               {"100m", {768, 12, 12, 4, 2048, 32768, 1024, 2}},
+                                               {"500m", {1280, 20, 20, 4, 3456, 32768, 1024, 1}}};
+  const auto found = rows.find(name);
+  if (found == rows.end()) fail_user("--preset {}: expected 10m, 100m or 500m", name);
+  const Row& row = found->second;
+  Preset preset;
+  preset.model.hidden_size = row.hidden;
+  preset.model.num_hidden_layers = row.layers;
+  preset.model.num_attention_heads = row.heads;
+  preset.model.num_key_value_heads = row.kv_heads;
+  preset.model.head_dim = 64;
+  preset.model.intermediate_size = row.ffn;
+  preset.model.vocab_size = row.vocabulary;
+  preset.model.max_position_embeddings = row.sequence;
+  preset.model.tie_word_embeddings = true;
+  preset.sequence = row.sequence;
+  preset.micro_batch = row.micro_batch;
+  return preset;
+}
+
+void BenchOptions::add_to(CLI::App& command, bool with_preset) {
+  if (with_preset) {
+    command.add_option("--preset", preset, "The workload: 10m, 100m or 500m")
+        ->check(CLI::IsMember({"10m", "100m", "500m"}))
+        ->capture_default_str();
+    command.add_option("--precision", precision, "bf16, fp16 or fp32")
+        ->check(CLI::IsMember({"bf16", "fp16", "fp32"}))
+        ->capture_default_str();
+  }
+  command.add_option("--threads", threads, "Compute threads; 0: as OMP_NUM_THREADS and the cores say")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  report.add_option(command);
+}
+
+int BenchOptions::apply_threads() const {
+  if (threads > 0) set_thread_count(threads);
+  return thread_count();
+}
+
+Dtype BenchOptions::dtype() const {
+  return precision == "fp32" ? Dtype::f32 : precision == "fp16" ? Dtype::f16 : Dtype::bf16;
+}
+
+double median_seconds(const std::function<void()>& call, double budget) {
+  using Clock = std::chrono::steady_clock;
+  call();
+  std::vector<double> seconds;
+  double total = 0;
+  while (seconds.size() < 3 || (total < budget && seconds.size() < 1000)) {
+    const auto start = Clock::now();
+    call();
+    seconds.push_back(std::chrono::duration<double>(Clock::now() - start).count());
+    total += seconds.back();
+  }
+  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return *middle;
+}
+
+double gemm_ceiling_gflops(Dtype dtype) {
+  Stream stream{Device{}};
+  double best = 0;
+  for (const std::int64_t n : {512, 1024, 2048}) {
+    const Tensor a = Tensor::empty({n, n}, dtype), b = Tensor::empty({n, n}, dtype), c = Tensor::empty({n, n}, dtype);
+    a.fill(0.5f);
+    b.fill(0.25f);
+    const double seconds = median_seconds([&] { ops::matmul(stream, a, b, c, false); }, 0.3);
+    best = std::max(best, 2e-9 * static_cast<double>(n * n * n) / seconds);
+  }
+  return best;
+}
+
+double copy_ceiling_gbs() {
+  Stream stream{Device{}};
+  const std::int64_t n = std::int64_t{48} << 20;
+  const Tensor a = Tensor::empty({n}, Dtype::f32), b = Tensor::empty({n}, Dtype::f32);
+  a.fill(1);
+  return 8e-9 * static_cast<double>(n) / median_seconds([&] { ops::copy(stream, a, b); });
+}
+
+void add_bench(CLI::App& app, Action& action) {
+  auto* group = subcommand(app, "bench", "Figures, beside the limit of this machine", "dujiang bench gemm --threads 2");
+  group->require_subcommand(1);
+  auto options = std::make_shared<BenchOptions>();
+
+  auto* gemm = subcommand(*group, "gemm", "The matrix products of one training step",
+                          "dujiang bench gemm --preset 100m --precision bf16 --threads 2");
+  options->add_to(*gemm, true);
+  gemm->callback([=, &action] { action = [=] { return bench_gemm(*options); }; });
+
+  auto* ops = subcommand(*group, "ops", "All other ops of one training step, beside the rate of a copy",
+                         "dujiang bench ops --preset 100m --json");
+  options->add_to(*ops, true);
+  ops->callback([=, &action] { action = [=] { return bench_ops(*options); }; });
+
+  auto* loader = subcommand(*group, "loader", "Tokens per second from shards to batches",
+                            "dujiang bench loader --data runs/quickstart/data");
+  options->add_to(*loader, false);
+  loader->add_option("--data", options->folder, "A dataset; without it, one of random tokens is made and removed");
+  loader->add_option("--sequence-length", options->sequence, "Tokens per sequence")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  loader->add_option("--batch", options->batch, "Sequences per batch")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  loader->callback([=, &action] { action = [=] { return bench_loader(*options); }; });
+}
+
+}  // namespace dujiang::launch

@@ -1,0 +1,59 @@
+#pragma once
+// What the benchmarks share: the workloads, timing, and what this machine can do at most.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "framework/base/dtype.h"
+#include "framework/models/model_config.h"
+#include "launch/command.h"
+
+namespace dujiang::launch {
+
+/// A workload: a Qwen3 decoder with tied embeddings and the shape of its micro-batch.
+struct Preset {
+  models::ModelConfig model;
+  std::int64_t sequence = 0, micro_batch = 0;
+
+  std::int64_t tokens() const { return sequence * micro_batch; }
+  /// Of one training step: 6 per parameter and token, and 6 x layers x heads x head_dim x sequence per token.
+  double flops() const;
+};
+
+/// 10m, 100m or 500m; UserError otherwise.
+Preset preset_of(const std::string& name);
+
+/// The options that every benchmark takes.
+struct BenchOptions {
+  std::string preset = "100m";
+  std::string precision = "bf16";
+  int threads = 0;  ///< 0: as the environment says
+  std::string folder;
+  std::int64_t sequence = 1024, batch = 32;
+  std::int64_t steps = 0;
+  Report report;
+
+  void add_to(CLI::App& command, bool with_preset);
+  /// Sets the number of threads and returns it.
+  int apply_threads() const;
+  Dtype dtype() const;
+};
+
+/// The median seconds of a call, after one that isn't counted: at least three, more while they take under `budget`
+/// seconds together.
+double median_seconds(const std::function<void()>& call, double budget = 0.5);
+
+/// The fastest matrix product that this machine has been seen to do with this many threads, in GFLOP/s: the best of
+/// several sizes. Takes a second or two.
+double gemm_ceiling_gflops(Dtype dtype);
+/// The rate of a large copy in GB/s, bytes read and bytes written both counted.
+double copy_ceiling_gbs();
+
+int bench_gemm(const BenchOptions& options);
+int bench_ops(const BenchOptions& options);
+int bench_loader(const BenchOptions& options);
+
+}  // namespace dujiang::launch
