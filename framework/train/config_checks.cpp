@@ -1,0 +1,133 @@
+#include "framework/train/config_checks.h"
+
+#include <fmt/format.h>
+
+#include <set>
+
+#include "framework/base/check.h"
+
+namespace dujiang::train::config_checks {
+
+using config_table::Reading;
+
+namespace {
+
+unsigned bit_of(Purpose purpose) {
+  switch (purpose) {
+    case Purpose::train:
+      return config_table::for_training;
+    case Purpose::build_data:
+      return config_table::for_data;
+    case Purpose::train_tokenizer:
+      return config_table::for_tokenizer;
+  }
+  return config_table::never;
+}
+
+bool is_model_field(const std::string& key) {
+  return key.starts_with("model.") && key != "model.from";
+}
+
+void check_model(const Config& config, Reading& reading) {
+  models::ModelConfig model = config.model;
+  // Not known before the tokenizer is read; token ids are checked against it then.
+  if (model.vocab_size == 0) model.vocab_size = std::int64_t{1} << 31;
+  if (reading.sound({"model"})) {
+    for (const std::string& fault : models::validate(model)) {
+      const std::size_t colon = fault.find(": ");  // faults begin with their field's name
+      reading.fault_at("model." + fault.substr(0, colon), fault.substr(colon + 2));
+    }
+  }
+  if (reading.sound({"data.sequence_length", "model.max_position_embeddings", "model.from"}) &&
+      config.data.sequence_length > model.max_position_embeddings) {
+    reading.fault_at("data.sequence_length", fmt::format("{} is above model.max_position_embeddings = {}",
+                                                         config.data.sequence_length, model.max_position_embeddings));
+  }
+  if (reading.sound({"tokenizer.vocab_size", "model.vocab_size", "model.from"}) &&
+      config.tokenizer.vocab_size > model.vocab_size) {
+    reading.fault_at("model.vocab_size", fmt::format("{} is below tokenizer.vocab_size = {}: ids would be out of range",
+                                                     model.vocab_size, config.tokenizer.vocab_size));
+  }
+}
+
+void check_length(const Config& config, Reading& reading) {
+  if (!reading.sound({"train.steps", "train.epochs"})) return;
+  const bool steps = config.train.steps != 0, epochs = config.train.epochs.has_value();
+  if (!steps && !epochs) reading.fault_at("train.steps", "missing, and train.epochs too: how long to train");
+  if (steps && epochs) {
+    reading.fault_at("train.epochs",
+                     fmt::format("given beside train.steps = {}; keep one of them", config.train.steps));
+  }
+}
+
+void check_schedule(const Config& config, Reading& reading) {
+  if (!reading.sound({"schedule"})) return;
+  const ScheduleSection& schedule = config.schedule;
+  const bool wsd = schedule.name == ScheduleName::wsd;
+  if (wsd && schedule.decay == 0) {
+    reading.fault_at("schedule.decay", "missing: wsd needs the number of steps of its fall");
+  }
+  if (!wsd && schedule.decay != 0) {
+    reading.fault_at("schedule.decay",
+                     fmt::format("{} has no effect with {}, only with wsd", schedule.decay, name_of(schedule.name)));
+  }
+  if (schedule.name == ScheduleName::constant && schedule.min_lr != 0) {
+    reading.fault_at("schedule.min_lr", fmt::format("{} has no effect with constant", schedule.min_lr));
+  } else if (reading.sound({"optimizer.lr"}) && schedule.min_lr > config.optimizer.lr) {
+    reading.fault_at("schedule.min_lr",
+                     fmt::format("{} is above optimizer.lr = {}", schedule.min_lr, config.optimizer.lr));
+  }
+  // Given in epochs, how many steps that makes is known with the data.
+  const std::int64_t steps = config.train.steps;
+  if (!reading.sound({"train.steps"}) || steps == 0) return;
+  if (schedule.warmup > steps) {
+    reading.fault_at("schedule.warmup", fmt::format("{} is above train.steps = {}", schedule.warmup, steps));
+  } else if (wsd && schedule.decay > steps - schedule.warmup) {
+    reading.fault_at("schedule.decay", fmt::format("{} and a warmup of {} are more than train.steps = {}",
+                                                   schedule.decay, schedule.warmup, steps));
+  }
+}
+
+void check_sources(const Config& config, Reading& reading) {
+  std::set<std::string> names;
+  for (std::size_t i = 0; i < config.data.sources.size(); ++i) {
+    const std::string& name = config.data.sources[i].name;
+    if (names.insert(name).second || name.empty()) continue;
+    reading.fault_at(fmt::format("data.sources[{}].name", i), fmt::format("a second source named '{}'", name));
+  }
+}
+
+}  // namespace
+
+void check_missing(const Config& config, Purpose purpose, Reading& reading) {
+  for (const auto& field : config_table::fields()) {
+    if ((field.needed & bit_of(purpose)) == 0 || reading.seen(field.key)) continue;
+    if (!config.model.from.empty() && is_model_field(field.key)) continue;
+    reading.fault_at(field.key, fmt::format("missing: {} ({})", field.doc, field.expected));
+  }
+}
+
+void resolve_model(Config& config, Purpose purpose, Reading& reading) {
+  if (config.model.from.empty()) return;
+  for (const auto& field : config_table::fields()) {
+    if (!is_model_field(field.key) || !reading.seen(field.key)) continue;
+    reading.fault_at(field.key, "given beside model.from, whose config.json gives it; remove it");
+  }
+  if (purpose != Purpose::train) return;
+  try {
+    static_cast<models::ModelConfig&>(config.model) =
+        models::from_hf_json(std::filesystem::path(config.model.from) / "config.json");
+  } catch (const UserError& e) {
+    reading.fault_at("model.from", e.what());
+  }
+}
+
+void check_relations(const Config& config, Purpose purpose, Reading& reading) {
+  check_sources(config, reading);
+  if (purpose != Purpose::train) return;
+  check_model(config, reading);
+  check_length(config, reading);
+  check_schedule(config, reading);
+}
+
+}  // namespace dujiang::train::config_checks
