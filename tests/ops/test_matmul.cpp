@@ -1,0 +1,147 @@
+#include "ops/matmul.h"
+
+#include <boost/test/unit_test.hpp>
+
+#include "framework/base/threads.h"
+#include "ops/reference/matmul.h"
+#include "tests/support/views.h"
+
+using namespace dujiang;
+using namespace dujiang::test;
+
+namespace {
+
+Stream cpu{Device{}};
+
+Array absolute(const View& view) {
+  Array array = clone(view, Dtype::f64);
+  auto v = values(view);
+  for (double& x : v) x = std::abs(x);
+  assign(array, v);
+  return array;
+}
+
+/// Runs the kernel on a, b, c and compares. The bound: a sum of k products in f32, in any order, is off by at most
+/// (k + 2) roundoffs of the sum of the terms' magnitudes (Higham, Accuracy and Stability, section 3.1), then one
+/// rounding to c's dtype.
+void check_product(const View& a, const View& b, const View& c, bool accumulate, const std::string& what) {
+  const Array expected = accumulate ? clone(c, Dtype::f64) : empty(Dtype::f64, c.shape);
+  const Array magnitude = accumulate ? absolute(c) : empty(Dtype::f64, c.shape);
+  ops::reference::matmul(cpu, a, b, expected, accumulate);
+  ops::reference::matmul(cpu, absolute(a), absolute(b), magnitude, accumulate);
+  ops::matmul(cpu, a, b, c, accumulate);
+  const auto terms = values(magnitude);
+  const double u = (static_cast<double>(a.shape[-1]) + 3) * roundoff(Dtype::f32);
+  Bound bound = rounding(c.dtype);
+  bound.own = [&](std::size_t i) { return u * terms[i]; };
+  check_close(c, expected, bound,
+              what + (accumulate ? " accumulate " : " ") + a.str() + " x " + b.str() + " -> " + c.str());
+}
+
+void check_shapes(Shape a, Shape b, Shape c, Dtype dtype, Layout la, Layout lb, Layout lc) {
+  for (Dtype out : {dtype, Dtype::f32}) {
+    for (bool accumulate : {false, true}) {
+      const Array result = accumulate ? random(out, c, 3, lc) : empty(out, c, lc);
+      check_product(random(dtype, a, 1, la), random(dtype, b, 2, lb), result, accumulate, "product");
+    }
+    if (dtype == Dtype::f32) break;
+  }
+}
+
+struct ThreeThreads {
+  ThreeThreads() { set_thread_count(3); }
+};
+BOOST_TEST_GLOBAL_FIXTURE(ThreeThreads);
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(products_match_the_reference_in_every_layout) {
+  const std::int64_t sizes[][3] = {{1, 1, 1}, {1, 7, 5}, {5, 1, 9}, {6, 4, 1}, {33, 17, 65}};
+  for (Dtype dtype : compute_dtypes)
+    for (auto [m, n, k] : sizes)
+      for (Layout la : layouts)
+        for (Layout lb : layouts)
+          for (Layout lc : {Layout::contiguous, Layout::padded})
+            check_shapes({m, k}, {k, n}, {m, n}, dtype, la, lb, lc);
+}
+
+BOOST_AUTO_TEST_CASE(empty_products_are_zeros_or_nothing) {
+  for (Dtype dtype : compute_dtypes) {
+    for (auto [m, n, k] : {std::array{0, 3, 4}, std::array{3, 0, 4}, std::array{3, 4, 0}})
+      check_shapes({m, k}, {k, n}, {m, n}, dtype, Layout::contiguous, Layout::contiguous, Layout::padded);
+    check_shapes({0, 2, 3}, {0, 3, 2}, {0, 2, 2}, dtype, Layout::contiguous, Layout::contiguous, Layout::contiguous);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(batches_match_the_reference) {
+  for (Dtype dtype : compute_dtypes) {
+    for (Layout la : layouts)
+      for (Layout lb : layouts) check_shapes({2, 3, 5, 7}, {2, 3, 7, 4}, {2, 3, 5, 4}, dtype, la, lb, Layout::padded);
+    check_shapes({40, 3, 16}, {40, 16, 9}, {40, 3, 9}, dtype, Layout::contiguous, Layout::transposed,
+                 Layout::contiguous);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_stride_of_zero_broadcasts_a_batch) {
+  for (Dtype dtype : compute_dtypes) {
+    const Array a = random(dtype, {4, 5, 8}, 1);
+    View b = random(dtype, {1, 8, 6}, 2);
+    const Array memory = random(dtype, {8, 6}, 2);
+    b = View(memory.view.data, dtype, {4, 8, 6}, {0, 6, 1});
+    check_product(a, b, empty(dtype, {4, 5, 6}), false, "broadcast");
+  }
+}
+
+BOOST_AUTO_TEST_CASE(heads_inside_rows_are_batches_too) {
+  for (Dtype dtype : compute_dtypes) {  // [tokens, heads, d] seen as [heads, tokens, d]
+    const Array q = random(dtype, {9, 3, 8}, 1), k = random(dtype, {9, 3, 8}, 2);
+    check_product(q.view.transposed(0, 1), k.view.transposed(0, 1).transposed(1, 2), empty(Dtype::f32, {3, 9, 9}),
+                  false, "heads");
+  }
+}
+
+BOOST_AUTO_TEST_CASE(odd_strides_are_packed) {
+  const Array memory = random(Dtype::f32, {40, 40}, 1);
+  const View neither(memory.view.data, Dtype::f32, {5, 6}, {80, 2});  // no unit stride
+  const View overlapping(memory.view.data, Dtype::f32, {5, 6}, {1, 1});
+  const View repeated(memory.view.data, Dtype::f32, {5, 6}, {0, 1});
+  const Array b = random(Dtype::f32, {6, 7}, 2);
+  for (const View& a : {neither, overlapping, repeated})
+    check_product(a, b, empty(Dtype::f32, {5, 7}), false, "odd strides");
+}
+
+BOOST_AUTO_TEST_CASE(products_larger_than_a_panel_match) {
+  for (Dtype dtype : {Dtype::bf16, Dtype::f16})
+    for (auto [m, n, k] : {std::array{1030, 1, 1050}, std::array{1, 1030, 1030}, std::array{1026, 1027, 1}})
+      check_shapes({m, k}, {k, n}, {m, n}, dtype, Layout::transposed, Layout::contiguous, Layout::contiguous);
+}
+
+BOOST_AUTO_TEST_CASE(more_shapes_than_the_cache_holds_stay_right) {
+  for (int pass = 0; pass < 2; ++pass)
+    for (std::int64_t m = 1; m <= 140; ++m)
+      check_product(random(Dtype::f32, {m, 3}, 1), random(Dtype::f32, {3, 2}, 2), empty(Dtype::f32, {m, 2}), false,
+                    "cache");
+}
+
+BOOST_AUTO_TEST_CASE(a_product_depends_on_the_threads_alone) {
+  const Array a = random(Dtype::bf16, {70, 90}, 1), b = random(Dtype::bf16, {90, 50}, 2);
+  const Array first = empty(Dtype::f32, {70, 50}), second = empty(Dtype::f32, {70, 50});
+  ops::matmul(cpu, a, b, first, false);
+  ops::matmul(cpu, a, b, second, false);
+  BOOST_TEST(same_bits(first, second));
+}
+
+BOOST_AUTO_TEST_CASE(shapes_and_dtypes_that_do_not_fit_are_named) {
+  const auto f = [](Dtype dtype, Shape shape) { return random(dtype, shape, 1); };
+  const auto a = f(Dtype::f32, {2, 3}), b = f(Dtype::f32, {4, 5}), c = f(Dtype::f32, {2, 5});
+  BOOST_CHECK_EXCEPTION(ops::matmul(cpu, a, b, c, false), Error, [](const Error& error) {
+    const std::string what = error.what();
+    return what.find("op matmul") == 0 && what.find("a f32[2, 3]") != what.npos &&
+           what.find("b f32[4, 5]") != what.npos && what.find("c f32[2, 5]") != what.npos;
+  });
+  BOOST_CHECK_THROW(ops::matmul(cpu, a, f(Dtype::bf16, {3, 5}), c, false), Error);
+  BOOST_CHECK_THROW(ops::matmul(cpu, a, f(Dtype::f32, {3, 5}), f(Dtype::f16, {2, 5}), false), Error);
+  BOOST_CHECK_THROW(ops::matmul(cpu, f(Dtype::f32, {1, 2, 3}), f(Dtype::f32, {3, 5}), c, false), Error);
+  BOOST_CHECK_THROW(ops::matmul(cpu, a, f(Dtype::f32, {3, 5}), f(Dtype::f32, {5, 2}).view.transposed(0, 1), false),
+                    Error);
+}
