@@ -17,7 +17,7 @@ class Permutation {
   std::int64_t operator()(std::int64_t i) const;
 
  private:
-  static constexpr int rounds = 8;
+  static constexpr int rounds = 6;
   std::int64_t n_;
   int low_bits_;
   std::uint64_t low_mask_, high_mask_;

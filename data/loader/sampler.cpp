@@ -10,7 +10,7 @@
 namespace dujiang::data {
 namespace {
 
-constexpr std::int64_t anchor_every = 16;
+constexpr std::int64_t anchor_every = 8;
 
 }  // namespace
 
@@ -47,7 +47,7 @@ const Sampler::Epoch& Sampler::epoch(std::int64_t number) {
   std::int64_t offset = 0;
   for (std::int64_t place = 0; place < dataset_->documents(); ++place) {
     if (place % anchor_every == 0) fresh.anchors.push_back(offset);
-    offset += dataset_->document_tokens(document_at(fresh, place));
+    offset += dataset_->locate(document_at(fresh, place)).tokens;
   }
   if (offset != dataset_->tokens())
     fail_user("{}: the documents of split '{}' hold {} tokens, expected {}: a shard's /doc_offsets are damaged",
@@ -61,14 +61,14 @@ void Sampler::gather(const Epoch& epoch, std::int64_t start, std::int64_t count)
   std::int64_t place = (std::ranges::upper_bound(epoch.anchors, start) - epoch.anchors.begin() - 1) * anchor_every;
   std::int64_t skip = start - epoch.anchors[static_cast<std::size_t>(place / anchor_every)];
   for (std::int64_t filled = 0; filled < count; ++place) {
-    const std::int64_t document = document_at(epoch, place), size = dataset_->document_tokens(document);
-    if (skip >= size) {
-      skip -= size;
+    const Dataset::Place text = dataset_->locate(document_at(epoch, place));
+    if (skip >= text.tokens) {
+      skip -= text.tokens;
       continue;
     }
     if (filled > 0) starts_.push_back(filled);
-    const std::int64_t take = std::min(size - skip, count - filled);
-    dataset_->read(document, skip, take, scratch_.data() + filled);
+    const std::int64_t take = std::min(text.tokens - skip, count - filled);
+    text.shard->read(text.start + skip, take, scratch_.data() + filled);
     filled += take;
     skip = 0;
   }

@@ -6,7 +6,7 @@
 //  - every token of the dataset is an input exactly once per epoch (the stream's last sequence is padded);
 //  - documents meet other neighbours and other cuts in every epoch, and a long document's parts do not fill one batch;
 //  - any k is reached without those before it, hence exact resume and any number of ranks.
-// Both orders are Permutations. What is kept is one stream offset per 16 documents of the current epoch.
+// Both orders are Permutations. What is kept is one stream offset per 8 documents of the current epoch.
 
 #include <cstdint>
 #include <limits>
@@ -47,7 +47,7 @@ class Sampler {
   struct Epoch {
     std::int64_t number;
     std::optional<Permutation> documents, sequences;
-    std::vector<std::int64_t> anchors;  // stream offset of every 16th document in the epoch's order
+    std::vector<std::int64_t> anchors;  // stream offset of every 8th document in the epoch's order
   };
   const Epoch& epoch(std::int64_t number);
   std::int64_t document_at(const Epoch& epoch, std::int64_t place) const;

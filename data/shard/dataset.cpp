@@ -66,18 +66,6 @@ Dataset::Place Dataset::locate(std::int64_t document) const {
   return {&shard, static_cast<std::int64_t>(start), static_cast<std::int64_t>(end - start)};
 }
 
-std::int64_t Dataset::document_tokens(std::int64_t document) const {
-  return locate(document).tokens;
-}
-
-void Dataset::read(std::int64_t document, std::int64_t first, std::int64_t count, std::int32_t* out) const {
-  const Place place = locate(document);
-  DUJIANG_CHECK(first >= 0 && count >= 0 && first <= place.tokens && count <= place.tokens - first,
-                "{}: tokens [{}, {}) of document {} asked for, it holds {}", folder_.string(), first, first + count,
-                document, place.tokens);
-  place.shard->read(place.start + first, count, out);
-}
-
 VerifyReport verify(const std::filesystem::path& folder) {
   const Manifest manifest = read_manifest(folder);
   VerifyReport report;

@@ -25,21 +25,19 @@ class Dataset {
   std::int64_t documents() const { return first_document_.back(); }
   std::int64_t tokens() const { return tokens_; }
 
-  std::int64_t document_tokens(std::int64_t document) const;
-  /// Tokens [first, first + count) of a document into `out`.
-  void read(std::int64_t document, std::int64_t first, std::int64_t count, std::int32_t* out) const;
+  /// Where a document's tokens are: [start, start + tokens) of a shard.
+  struct Place {
+    const ShardReader* shard;
+    std::int64_t start, tokens;
+  };
+  /// UserError naming the shard when its offsets are damaged; Error outside [0, documents()).
+  Place locate(std::int64_t document) const;
 
   /// 16 hex digits: equal for equal documents in equal order, made with the same tokenizer.
   const std::string& fingerprint() const { return fingerprint_; }
   const std::vector<std::unique_ptr<ShardReader>>& shards() const { return shards_; }
 
  private:
-  struct Place {
-    const ShardReader* shard;
-    std::int64_t start, tokens;  // in the shard
-  };
-  Place locate(std::int64_t document) const;
-
   std::filesystem::path folder_;
   std::string split_;
   DatasetInfo info_;

@@ -30,10 +30,12 @@ class Hdf5Handle {
   Closer closer_ = nullptr;
 };
 
-/// While it lives, HDF5 prints no error stacks in this thread.
+/// While it lives, HDF5 prints no error stacks in this thread. Made before the first HDF5 call of a function.
 class Hdf5Quiet {
  public:
   Hdf5Quiet() {
+    // Handles close themselves; HDF5's own clean-up at exit only complains about what damaged files left inside it.
+    [[maybe_unused]] static const herr_t once = H5dont_atexit();
     H5Eget_auto2(H5E_DEFAULT, &function_, &data_);
     H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   }
