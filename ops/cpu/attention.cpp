@@ -43,12 +43,12 @@ void check_heads(const char* op, const View& q, const View& k, const View& v, co
   check_arguments(ranks && is_compute(q.dtype) && k.dtype == q.dtype && v.dtype == q.dtype && o.dtype == q.dtype &&
                       k.shape[2] == q.shape[2] && q.shape[2] > 0 && k.shape[1] > 0 && q.shape[1] > 0 &&
                       q.shape[1] % k.shape[1] == 0 && unit_last(q) && unit_last(k) && unit_last(v) && unit_last(o),
-                  op, "q, o [n, heads, d] and k, v [m, kv_heads, d] of one dtype of f32, bf16, f16, heads a multiple "
-                      "of kv_heads, unit stride on the last axis",
+                  op,
+                  "q, o [n, heads, d] and k, v [m, kv_heads, d] of one dtype of f32, bf16, f16, heads a multiple "
+                  "of kv_heads, unit stride on the last axis",
                   {{"q", q}, {"k", k}, {"v", v}, {"o", o}});
-  check_arguments(!lse.defined() ||
-                      (lse.dtype == Dtype::f32 && lse.shape == Shape({q.shape[0], q.shape[1]})),
-                  op, "lse f32 [n, heads]", {{"lse", lse}, {"q", q}});
+  check_arguments(!lse.defined() || (lse.dtype == Dtype::f32 && lse.shape == Shape({q.shape[0], q.shape[1]})), op,
+                  "lse f32 [n, heads]", {{"lse", lse}, {"q", q}});
   const auto& queries = segments.query_offsets;
   const auto& keys = segments.key_offsets;
   DUJIANG_CHECK(!queries.empty() && queries.size() == keys.size() && queries.front() == 0 && keys.front() == 0 &&
@@ -78,7 +78,10 @@ std::vector<HeadGroup> head_groups(const View& q, const View& k, const View& v, 
                         .v = head_rows(v, key, head),
                         .o = head_rows(o, query, head * group),
                         .lse = head_rows(lse, query, head * group),
-                        .d_o = {}, .dq = {}, .dk = {}, .dv = {},
+                        .d_o = {},
+                        .dq = {},
+                        .dk = {},
+                        .dv = {},
                         .queries = queries,
                         .keys = keys,
                         .group = group,
@@ -91,7 +94,9 @@ std::vector<HeadGroup> head_groups(const View& q, const View& k, const View& v, 
   return groups;
 }
 
-std::int64_t blocks_of(const HeadGroup& group) { return (group.columns() + column_block - 1) / column_block; }
+std::int64_t blocks_of(const HeadGroup& group) {
+  return (group.columns() + column_block - 1) / column_block;
+}
 
 /// A block of columns, or with few blocks and many keys, a range of its keys.
 struct ForwardTask {
@@ -149,8 +154,8 @@ void attention(Stream&, const View& q, const View& k, const View& v, const Segme
       const std::int64_t parts = std::clamp<std::int64_t>(tiles / 4, 1, wanted);
       if (parts > 1) joins.push_back({g, first, parts, partials});
       for (std::int64_t p = 0; p < parts; ++p)
-        tasks.push_back({g, first, tiles * p / parts * key_tile, tiles * (p + 1) / parts * key_tile,
-                         parts > 1 ? partials++ : -1});
+        tasks.push_back(
+            {g, first, tiles * p / parts * key_tile, tiles * (p + 1) / parts * key_tile, parts > 1 ? partials++ : -1});
     }
   }
   const std::int64_t partial_bytes = kernel.partial_bytes(dim);
@@ -184,10 +189,9 @@ void attention_backward(Stream&, const View& d_o, const View& q, const View& k, 
   const char* const op = "attention_backward";
   check_heads(op, q, k, v, o, lse, segments);
   check_heads(op, dq, dk, dv, d_o, lse, segments);
-  check_arguments(dq.dtype == q.dtype && dq.shape == q.shape && dk.shape == k.shape &&
-                      (lse.defined() || q.count() == 0),
-                  op, "gradients like q, k, v and a defined lse",
-                  {{"q", q}, {"k", k}, {"dq", dq}, {"dk", dk}, {"lse", lse}});
+  check_arguments(
+      dq.dtype == q.dtype && dq.shape == q.shape && dk.shape == k.shape && (lse.defined() || q.count() == 0), op,
+      "gradients like q, k, v and a defined lse", {{"q", q}, {"k", k}, {"dq", dq}, {"dk", dk}, {"lse", lse}});
   DUJIANG_CHECK(std::ranges::equal(segments.query_offsets, segments.key_offsets) && k.shape[0] == q.shape[0],
                 "op {}: query and key offsets differ; the backward has no key cache", op);
   auto groups = head_groups(q, k, v, o, lse, segments, scale);
@@ -221,10 +225,10 @@ void attention_backward(Stream&, const View& d_o, const View& q, const View& k, 
     const HeadGroup& h = groups[g];
     const std::int64_t blocks = blocks_of(h);
     most_keys = std::max(most_keys, h.keys);
-    const std::int64_t parts =
-        threads == 1 || cost(h) * 2 <= share
-            ? 1
-            : std::clamp<std::int64_t>(static_cast<std::int64_t>(cost(h) * 4 / share), 1, std::max<std::int64_t>(blocks / 4, 1));
+    const std::int64_t parts = threads == 1 || cost(h) * 2 <= share
+                                   ? 1
+                                   : std::clamp<std::int64_t>(static_cast<std::int64_t>(cost(h) * 4 / share), 1,
+                                                              std::max<std::int64_t>(blocks / 4, 1));
     if (parts == 1) {
       tasks.push_back({g, 0, blocks, -1});
       continue;
@@ -235,8 +239,10 @@ void attention_backward(Stream&, const View& d_o, const View& q, const View& k, 
     std::int64_t begin = 0;
     for (std::int64_t p = 0; p < parts; ++p) {
       const auto reach = std::sqrt(static_cast<double>(p + 1) / static_cast<double>(parts));
-      const std::int64_t end =
-          p + 1 == parts ? blocks : std::clamp<std::int64_t>(std::llround(reach * static_cast<double>(blocks)), begin + 1, blocks - (parts - 1 - p));
+      const std::int64_t end = p + 1 == parts
+                                   ? blocks
+                                   : std::clamp<std::int64_t>(std::llround(reach * static_cast<double>(blocks)),
+                                                              begin + 1, blocks - (parts - 1 - p));
       tasks.push_back({g, begin, end, kept});
       seen.push_back(h.visible(std::min(end * column_block, h.columns()) - 1));
       kept += bytes;
@@ -260,8 +266,8 @@ void attention_backward(Stream&, const View& d_o, const View& q, const View& k, 
   });
 }
 
-[[maybe_unused]] const bool registered = ops::attention.add(DeviceType::cpu, attention) &&
-                                         ops::attention_backward.add(DeviceType::cpu, attention_backward);
+[[maybe_unused]] const bool registered =
+    ops::attention.add(DeviceType::cpu, attention) && ops::attention_backward.add(DeviceType::cpu, attention_backward);
 
 }  // namespace
 }  // namespace dujiang::ops::cpu

@@ -8,7 +8,9 @@ namespace dujiang::ops::cpu::DUJIANG_ISA {
 namespace {
 
 /// Elements per row of what is summed over columns, padded to whole vectors.
-Index padded(Index dim) { return round_up(dim, width); }
+Index padded(Index dim) {
+  return round_up(dim, width);
+}
 
 template <class C>
 constexpr Index transposed_ld = key_tile / C::per_unit;
@@ -17,14 +19,14 @@ constexpr Index weight_ld = column_block / C::per_unit;
 
 template <class C>
 struct Scratch {
-  std::uint32_t *k, *v;          // [keys][key_ld]
-  std::uint32_t* k_transposed;   // per tile [dim][transposed_ld]
-  std::uint32_t *q, *d_o;        // [units][column_block]
+  std::uint32_t *k, *v;             // [keys][key_ld]
+  std::uint32_t* k_transposed;      // per tile [dim][transposed_ld]
+  std::uint32_t *q, *d_o;           // [units][column_block]
   std::uint32_t *q_rows, *do_rows;  // [column_block / per_unit][padded]
-  float *scores, *dp;            // [key_tile][column_block]
-  std::uint32_t *p, *ds;         // [key_tile][weight_ld]
-  std::uint32_t* ds_columns;     // [key_tile / per_unit][column_block]
-  float* dq;                     // [dim][column_block]
+  float *scores, *dp;               // [key_tile][column_block]
+  std::uint32_t *p, *ds;            // [key_tile][weight_ld]
+  std::uint32_t* ds_columns;        // [key_tile / per_unit][column_block]
+  float* dq;                        // [dim][column_block]
   float *lse, *delta, *factor;
   std::int32_t* limit;
 
@@ -85,7 +87,7 @@ float dot(const typename E::Bits* a, const typename E::Bits* b, Index n) {
 /// scores and dp to p and ds, in the layouts that the products take.
 template <class C>
 void differentiate(const Scratch<C>& s, Index rows, Index vectors) {
-  const auto one = [&](Index r, Index v, Floats& p, Floats& ds) __attribute__((always_inline)) {
+  const auto one = [&](Index r, Index v, Floats & p, Floats & ds) __attribute__((always_inline)) {
     p = exp2(load(F32{}, s.scores + r * column_block + v * width) - load(F32{}, s.lse + v * width));
     ds = p * (load(F32{}, s.dp + r * column_block + v * width) - load(F32{}, s.delta + v * width));
   };

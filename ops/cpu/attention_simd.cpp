@@ -150,9 +150,8 @@ void block(const HeadGroup& h, std::int64_t first, std::int64_t key_begin, std::
   const Index columns = min(column_block, h.columns() - first);
   const Index vectors = (columns + width - 1) / width;
   const Index units = (h.dim + C::per_unit - 1) / C::per_unit;
-  pack_columns<C>(
-      [&](Index c) -> const typename E::Bits* { return at_column<E>(h.q, h, first + c); },
-      columns, h.dim, s.q, column_block);
+  pack_columns<C>([&](Index c) -> const typename E::Bits* { return at_column<E>(h.q, h, first + c); }, columns, h.dim,
+                  s.q, column_block);
   for (Index c = 0; c < vectors * width; ++c) {
     s.limit[c] = static_cast<std::int32_t>(h.visible(first + min(c, columns - 1)));
     s.outcome.most[c] = -infinity;

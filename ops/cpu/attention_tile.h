@@ -11,16 +11,24 @@ namespace dujiang::ops::cpu::DUJIANG_ISA {
 
 using Index = std::int64_t;
 
-DUJIANG_INLINE Index min(Index a, Index b) { return a < b ? a : b; }
-DUJIANG_INLINE Index round_up(Index n, Index to) { return (n + to - 1) / to * to; }
+DUJIANG_INLINE Index min(Index a, Index b) {
+  return a < b ? a : b;
+}
+DUJIANG_INLINE Index round_up(Index n, Index to) {
+  return (n + to - 1) / to * to;
+}
 
 DUJIANG_INLINE Words load_words(const std::uint32_t* p) {
   Words w;
   std::memcpy(&w, p, sizeof w);
   return w;
 }
-DUJIANG_INLINE void store_words(std::uint32_t* p, Words w) { std::memcpy(p, &w, sizeof w); }
-DUJIANG_INLINE Words broadcast_word(const std::uint32_t* p) { return Words{} + *p; }
+DUJIANG_INLINE void store_words(std::uint32_t* p, Words w) {
+  std::memcpy(p, &w, sizeof w);
+}
+DUJIANG_INLINE Words broadcast_word(const std::uint32_t* p) {
+  return Words{} + *p;
+}
 
 /// Element type E multiplied as f32.
 template <class Element>
@@ -168,8 +176,7 @@ DUJIANG_INLINE void unpack_columns(const float* from, Index ld, Index columns, I
     const Floats f = load(F32{}, factor + c);
     for (Index x = 0; x < dim; x += width) {
       Words v[width];
-      for (int i = 0; i < width; ++i)
-        v[i] = x + i < dim ? (Words)(load(F32{}, from + (x + i) * ld + c) * f) : Words{};
+      for (int i = 0; i < width; ++i) v[i] = x + i < dim ? (Words)(load(F32{}, from + (x + i) * ld + c) * f) : Words{};
       transpose(v);
       for (Index i = 0; i < min(width, columns - c); ++i) {
         auto* p = row(c + i) + x;
@@ -252,8 +259,7 @@ void product(Index rows, Index vectors, Index units, const std::uint32_t* a, Ind
              Index ldb, const Target& t) {
   constexpr int wide = width == 16 ? 4 : 2;
   Index v = 0;
-  for (; v + wide <= vectors; v += wide)
-    product_panel<C, wide>(rows, a, lda, b + v * width, ldb, units, t, v * width);
+  for (; v + wide <= vectors; v += wide) product_panel<C, wide>(rows, a, lda, b + v * width, ldb, units, t, v * width);
   if constexpr (wide > 3)
     if (v + 3 == vectors) return product_panel<C, 3>(rows, a, lda, b + v * width, ldb, units, t, v * width);
   if constexpr (wide > 2)

@@ -14,8 +14,9 @@ void softmax_cross_entropy(Stream&, const View& logits, const View& labels, cons
                       labels.dtype == Dtype::i32 && weight.dtype == Dtype::f32 && loss.dtype == Dtype::f32 &&
                       labels.shape == Shape({logits.shape[0]}) && weight.shape == labels.shape &&
                       loss.shape == labels.shape,
-                  op, "logits [n, v] of f32, bf16 or f16 with unit stride on the last axis, labels i32 [n], weight and "
-                      "loss f32 [n]",
+                  op,
+                  "logits [n, v] of f32, bf16 or f16 with unit stride on the last axis, labels i32 [n], weight and "
+                  "loss f32 [n]",
                   {{"logits", logits}, {"labels", labels}, {"weight", weight}, {"loss", loss}});
   const std::int64_t n = logits.shape[0], count = logits.shape[1];
   if (n == 0) return;

@@ -1,0 +1,188 @@
+#include <boost/test/unit_test.hpp>
+
+#include <cmath>
+
+#include "framework/base/threads.h"
+#include "ops/loss.h"
+#include "ops/reference/access.h"
+#include "ops/reference/loss.h"
+#include "tests/support/views.h"
+
+using namespace dujiang;
+using namespace dujiang::test;
+namespace reference = ops::reference;
+
+namespace {
+
+Stream cpu{Device{}};
+
+struct Problem {
+  Problem(Dtype dtype, std::int64_t n, std::int64_t v, std::int64_t columns, double deviation, Layout layout)
+      : valid(v),
+        logits(random(dtype, {n, columns}, 1, layout, deviation)),
+        labels(random_integers({n}, 2, 0, v, layout == Layout::padded ? Layout::transposed : layout)),
+        weight(random(Dtype::f32, {n}, 3, Layout::contiguous)),
+        loss(empty(Dtype::f32, {n}, layout == Layout::padded ? Layout::transposed : layout)) {
+    // Every fifth row, from the fourth on, is ignored.
+    for (std::int64_t i = 3; i < n; i += 5) reference::set(labels, {i}, -100);
+  }
+  void run(bool gradient = true) const {
+    ops::softmax_cross_entropy(cpu, logits, labels, weight, valid, grad_scale, gradient, loss);
+  }
+
+  std::int64_t valid;
+  Array logits, labels, weight, loss;
+  float grad_scale = 0.37f;
+};
+
+void check(Dtype dtype, std::int64_t n, std::int64_t v, std::int64_t columns, double deviation = 2,
+           Layout layout = Layout::contiguous) {
+  BOOST_TEST_CONTEXT(name_of(dtype) << " n " << n << " v " << v << " of " << columns << " deviation " << deviation) {
+    const Problem p(dtype, n, v, columns, deviation, layout);
+    const Array gradient = clone(p.logits, Dtype::f64), loss = empty(Dtype::f64, {n});
+    reference::softmax_cross_entropy(gradient, p.labels, p.weight, v, p.grad_scale, true, loss);
+    const Array before = clone(p.logits);
+    p.run(false);
+    BOOST_TEST(same_bits(before, p.logits));
+
+    // f32 throughout. x - max errs by one roundoff of it (below 12 deviations) and its product with log2 e by two
+    // more, exp2 by 4; each of the 16 lanes, or fewer, sums at most v / 4 terms.
+    const double exponent = 3 * 12 * deviation + 4;
+    const double relative = roundoff(Dtype::f32) * (exponent + static_cast<double>(v) / 4 + 8);
+    Bound of_loss{4 * roundoff(Dtype::f32)};
+    of_loss.own = [&](std::size_t i) {
+      return std::abs(reference::get(p.weight, {static_cast<std::int64_t>(i)})) *
+             (relative + 16 * deviation * roundoff(Dtype::f32));
+    };
+    check_close(p.loss, loss, of_loss, "loss");
+    p.run(true);
+    check_close(p.loss, loss, of_loss, "loss");
+    // One rounding of the result besides; p - 1 at the label cancels.
+    Bound of_gradient = rounding(dtype);
+    of_gradient.relative += 2 * relative;
+    of_gradient.absolute += 0x1p-120;  // exp2 flushes what is below
+    of_gradient.own = [&](std::size_t i) {
+      const auto row = static_cast<std::int64_t>(i) / columns, column = static_cast<std::int64_t>(i) % columns;
+      return column == static_cast<std::int64_t>(reference::get(p.labels, {row}))
+                 ? 2 * relative * p.grad_scale * std::abs(reference::get(p.weight, {row}))
+                 : 0.0;
+    };
+    check_close(p.logits, gradient, of_gradient, "gradient");
+  }
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(loss_and_gradient_match_the_reference) {
+  for (const Dtype dtype : compute_dtypes) {
+    for (const std::int64_t n : {0, 1, 17})
+      for (const std::int64_t v : {1, 2, 15, 16, 17, 100, 1023, 1024, 1025, 2500}) check(dtype, n, v, v);
+    check(dtype, 2, 40000, 40000);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(padding_columns_take_no_part) {
+  for (const Dtype dtype : compute_dtypes) {
+    check(dtype, 9, 97, 128);
+    check(dtype, 9, 1, 128);
+    const Problem p(dtype, 3, 20, 64, 1, Layout::contiguous);
+    const Problem other(dtype, 3, 20, 64, 1, Layout::contiguous);
+    for (std::int64_t i = 0; i < 3; ++i)
+      for (std::int64_t j = 20; j < 64; ++j) reference::set(other.logits, {i, j}, NAN);
+    p.run();
+    other.run();
+    BOOST_TEST(same_bits(p.logits, other.logits));
+    BOOST_TEST(same_bits(p.loss, other.loss));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(strided_rows_labels_and_losses_are_read_and_written_in_place) {
+  for (const Dtype dtype : compute_dtypes) check(dtype, 13, 333, 400, 2, Layout::padded);
+}
+
+BOOST_AUTO_TEST_CASE(logits_of_any_size_are_weighed_right) {
+  for (const Dtype dtype : compute_dtypes)
+    for (const double deviation : {1e-3, 20.0, 1000.0}) check(dtype, 5, 500, 500, deviation);
+}
+
+BOOST_AUTO_TEST_CASE(ignored_rows_have_no_loss_and_no_gradient_whatever_they_hold) {
+  for (const Dtype dtype : compute_dtypes) {
+    const Problem p(dtype, 4, 50, 50, 1, Layout::contiguous);
+    for (std::int64_t j = 0; j < 50; ++j) reference::set(p.logits, {3, j}, NAN);
+    p.run();
+    BOOST_TEST(reference::get(p.loss, {3}) == 0);
+    for (std::int64_t j = 0; j < 50; ++j) BOOST_TEST(reference::get(p.logits, {3, j}) == 0);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(nan_and_infinite_logits_show_in_the_loss) {
+  for (const double bad : {NAN, INFINITY}) {
+    for (const std::int64_t at : {0, 37, 99}) {
+      const Problem p(Dtype::bf16, 1, 100, 100, 1, Layout::contiguous);
+      reference::set(p.logits, {0, at}, bad);
+      p.run(false);
+      BOOST_TEST(!std::isfinite(reference::get(p.loss, {0})));
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(logits_of_minus_infinity_weigh_nothing) {
+  const Problem p(Dtype::f32, 1, 100, 100, 1, Layout::contiguous);
+  const auto label = static_cast<std::int64_t>(reference::get(p.labels, {0}));
+  for (std::int64_t j = 0; j < 100; ++j)
+    if (j != label) reference::set(p.logits, {0, j}, -INFINITY);
+  p.run();
+  BOOST_TEST(reference::get(p.loss, {0}) == 0);
+  for (std::int64_t j = 0; j < 100; ++j) BOOST_TEST(reference::get(p.logits, {0, j}) == 0);
+}
+
+BOOST_AUTO_TEST_CASE(gradients_are_those_of_finite_differences) {
+  const Problem p(Dtype::f32, 4, 9, 9, 1, Layout::contiguous);
+  const Array logits = clone(p.logits, Dtype::f64), loss = empty(Dtype::f64, {4}),
+              differences = empty(Dtype::f64, {4, 9});
+  const auto objective = [&](std::int64_t row) {
+    reference::softmax_cross_entropy(logits, p.labels, p.weight, 9, 1, false, loss);
+    return p.grad_scale * reference::get(loss, {row});
+  };
+  constexpr double step = 1e-4;
+  for (std::int64_t i = 0; i < 4; ++i) {
+    for (std::int64_t j = 0; j < 9; ++j) {
+      const double value = reference::get(logits, {i, j});
+      reference::set(logits, {i, j}, value + step);
+      const double above = objective(i);
+      reference::set(logits, {i, j}, value - step);
+      reference::set(differences, {i, j}, (above - objective(i)) / (2 * step));
+      reference::set(logits, {i, j}, value);
+    }
+  }
+  p.run();
+  // f32 arithmetic on numbers below 4, and the central difference's step^2 / 6 times a third derivative below 4.
+  check_close(p.logits, differences, {0, 64 * roundoff(Dtype::f32) + 1e-8}, "gradient");
+}
+
+BOOST_AUTO_TEST_CASE(threads_change_no_bit) {
+  const int before = thread_count();
+  const Problem a(Dtype::bf16, 37, 3000, 3000, 2, Layout::contiguous);
+  const Problem b(Dtype::bf16, 37, 3000, 3000, 2, Layout::contiguous);
+  set_thread_count(1);
+  a.run();
+  set_thread_count(3);
+  b.run();
+  set_thread_count(before);
+  BOOST_TEST(same_bits(a.loss, b.loss));
+  BOOST_TEST(same_bits(a.logits, b.logits));
+}
+
+BOOST_AUTO_TEST_CASE(wrong_arguments_throw) {
+  const Problem p(Dtype::f32, 3, 8, 8, 1, Layout::contiguous);
+  const auto run = [&](const View& logits, const View& labels, std::int64_t valid) {
+    ops::softmax_cross_entropy(cpu, logits, labels, p.weight, valid, 1, true, p.loss);
+  };
+  BOOST_CHECK_NO_THROW(run(p.logits, p.labels, 8));
+  BOOST_CHECK_THROW(run(p.logits, p.labels, 9), Error);
+  BOOST_CHECK_THROW(run(p.logits, p.labels, 0), Error);
+  BOOST_CHECK_THROW(run(p.logits, p.weight, 8), Error);
+  BOOST_CHECK_THROW(run(clone(p.logits, Dtype::f32, Layout::transposed), p.labels, 8), Error);
+  reference::set(p.labels, {1}, 8);
+  BOOST_CHECK_THROW(run(p.logits, p.labels, 8), Error);
+}
