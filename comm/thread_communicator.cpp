@@ -30,6 +30,12 @@ struct Request {
   }
 };
 
+// What ranks get when another one failed: never the cause itself.
+class Abandoned : public Error {
+ public:
+  using Error::Error;
+};
+
 // Where the ranks of one communicator meet.
 class Hub {
  public:
@@ -52,7 +58,7 @@ class Hub {
     }
     const auto generation = generation_;
     changed_.wait(lock, [&] { return generation != generation_ || !broken_.empty(); });
-    if (generation == generation_) fail("{}", broken_);
+    if (generation == generation_) throw Abandoned(broken_);
   }
 
   // Every meeting that isn't complete fails from now on.
@@ -228,13 +234,16 @@ std::vector<std::unique_ptr<Communicator>> make_thread_communicators(int size) {
 void run_threads(int size, const std::function<void(Communicator&)>& body) {
   auto group = make_thread_communicators(size);
   std::mutex mutex;
-  std::exception_ptr first;
+  std::exception_ptr first, consequence;
   std::vector<std::thread> threads;
   for (auto& member : group) {
     threads.emplace_back([&, owned = std::move(member)]() mutable {
       try {
         const auto communicator = std::move(owned);  // so that an exception passes it
         body(*communicator);
+      } catch (const Abandoned&) {
+        const std::lock_guard lock(mutex);
+        consequence = std::current_exception();
       } catch (...) {
         const std::lock_guard lock(mutex);
         if (!first) first = std::current_exception();
@@ -243,6 +252,7 @@ void run_threads(int size, const std::function<void(Communicator&)>& body) {
   }
   for (auto& thread : threads) thread.join();
   if (first) std::rethrow_exception(first);
+  if (consequence) std::rethrow_exception(consequence);
 }
 
 }  // namespace dujiang::comm
