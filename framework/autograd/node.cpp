@@ -155,7 +155,8 @@ void backward(const Tensor& root, Tensor gradient) {
     const Vjp vjp = std::exchange(node->vjp, nullptr);
     DUJIANG_CHECK(vjp, "backward through {} a second time: its graph was consumed", node->name);
     {
-      Gradients gradients(*node, std::exchange(node->output_grads, {}));
+      // Empty slots stay: a later backward through this node finds them, and then that it was consumed.
+      Gradients gradients(*node, std::exchange(node->output_grads, std::vector<Tensor>(node->output_grads.size())));
       vjp(gradients);
     }
     for (const auto& input : node->inputs) {
