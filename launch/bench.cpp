@@ -4,7 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
-#include <map>
+#include <vector>
 
 #include "framework/base/check.h"
 #include "framework/base/threads.h"
@@ -13,37 +13,6 @@
 #include "ops/matmul.h"
 
 namespace dujiang::launch {
-
-double Preset::flops() const {
-  const double attention = static_cast<double>(model.num_hidden_layers * model.num_attention_heads * model.head_dim) *
-                           static_cast<double>(sequence);
-  return 6.0 * (static_cast<double>(models::parameter_count(model)) + attention) * static_cast<double>(tokens());
-}
-
-Preset preset_of(const std::string& name) {
-  struct Row {
-    std::int64_t hidden, layers, heads, kv_heads, ffn, vocabulary, sequence, micro_batch;
-  };
-  static const std::map<std::string, Row> rows{{"10m", {256, 8, 4, 2, 768, 8192, 256, 16}},
-                                               {"100m", {768, 12, 12, 4, 2048, 32768, 1024, 2}},
-                                               {"500m", {1280, 20, 20, 4, 3456, 32768, 1024, 1}}};
-  const auto found = rows.find(name);
-  if (found == rows.end()) fail_user("--preset {}: expected 10m, 100m or 500m", name);
-  const Row& row = found->second;
-  Preset preset;
-  preset.model.hidden_size = row.hidden;
-  preset.model.num_hidden_layers = row.layers;
-  preset.model.num_attention_heads = row.heads;
-  preset.model.num_key_value_heads = row.kv_heads;
-  preset.model.head_dim = 64;
-  preset.model.intermediate_size = row.ffn;
-  preset.model.vocab_size = row.vocabulary;
-  preset.model.max_position_embeddings = row.sequence;
-  preset.model.tie_word_embeddings = true;
-  preset.sequence = row.sequence;
-  preset.micro_batch = row.micro_batch;
-  return preset;
-}
 
 void BenchOptions::add_to(CLI::App& command, bool with_preset) {
   if (with_preset) {
@@ -120,6 +89,12 @@ void add_bench(CLI::App& app, Action& action) {
                          "dujiang bench ops --preset 100m --json");
   options->add_to(*ops, true);
   ops->callback([=, &action] { action = [=] { return bench_ops(*options); }; });
+
+  auto* training = subcommand(*group, "train", "Whole training steps of a fixed model on random tokens",
+                              "dujiang bench train --preset 100m --precision bf16 --threads 2 --json");
+  options->add_to(*training, true);
+  training->add_option("--steps", options->steps, "Steps to count; 0: six")->check(CLI::NonNegativeNumber);
+  training->callback([=, &action] { action = [=] { return bench_train(*options); }; });
 
   auto* loader = subcommand(*group, "loader", "Tokens per second from shards to batches",
                             "dujiang bench loader --data runs/quickstart/data");

@@ -3,28 +3,12 @@
 
 #include <cstdint>
 #include <functional>
-#include <memory>
 #include <string>
-#include <vector>
 
 #include "framework/base/dtype.h"
-#include "framework/models/model_config.h"
 #include "launch/command.h"
 
 namespace dujiang::launch {
-
-/// A workload: a Qwen3 decoder with tied embeddings and the shape of its micro-batch.
-struct Preset {
-  models::ModelConfig model;
-  std::int64_t sequence = 0, micro_batch = 0;
-
-  std::int64_t tokens() const { return sequence * micro_batch; }
-  /// Of one training step: 6 per parameter and token, and 6 x layers x heads x head_dim x sequence per token.
-  double flops() const;
-};
-
-/// 10m, 100m or 500m; UserError otherwise.
-Preset preset_of(const std::string& name);
 
 /// The options that every benchmark takes.
 struct BenchOptions {
@@ -54,6 +38,7 @@ double copy_ceiling_gbs();
 
 int bench_gemm(const BenchOptions& options);
 int bench_ops(const BenchOptions& options);
+int bench_train(const BenchOptions& options);
 int bench_loader(const BenchOptions& options);
 
 }  // namespace dujiang::launch

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/tensor/tensor.h"
+#include "framework/train/bench_train.h"
 #include "launch/bench.h"
 #include "ops/cpu/isa.h"
 #include "ops/matmul.h"
@@ -19,10 +20,10 @@ struct Product {
 
 int bench_gemm(const BenchOptions& options) {
   const int threads = options.apply_threads();
-  const Preset preset = preset_of(options.preset);
+  const auto preset = train::preset(options.preset);
   const auto& m = preset.model;
   const Dtype dtype = options.dtype();
-  const std::int64_t n = preset.tokens(), layers = m.num_hidden_layers;
+  const std::int64_t n = preset.sequence * preset.micro_batch, layers = m.num_hidden_layers;
   const std::vector<Product> products{{"q", m.hidden_size, m.num_attention_heads * m.head_dim, layers},
                                       {"k, v", m.hidden_size, m.num_key_value_heads * m.head_dim, 2 * layers},
                                       {"o", m.num_attention_heads * m.head_dim, m.hidden_size, layers},

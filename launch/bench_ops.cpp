@@ -5,6 +5,7 @@
 
 #include "framework/base/philox.h"
 #include "framework/tensor/tensor.h"
+#include "framework/train/bench_train.h"
 #include "launch/bench.h"
 #include "ops/attention.h"
 #include "ops/cpu/isa.h"
@@ -23,7 +24,10 @@ constexpr std::int64_t loss_rows = 256;
 class OpsBench {
  public:
   explicit OpsBench(const BenchOptions& options)
-      : preset_(preset_of(options.preset)), dtype_(options.dtype()), copy_(copy_ceiling_gbs()) {
+      : preset_(train::preset(options.preset)),
+        tokens_(preset_.sequence * preset_.micro_batch),
+        dtype_(options.dtype()),
+        copy_(copy_ceiling_gbs()) {
     text_ = fmt::format("copy of large memory: {:.1f} GB/s\n{:<26} {:>10} {:>9} {:>9} {:>9} {:>10}\n", copy_, "op",
                         "ms", "GB/s", "of copy", "GFLOP/s", "per step");
   }
@@ -86,7 +90,7 @@ class OpsBench {
   }
 
   void norms() {
-    const std::int64_t n = preset_.tokens(), d = preset_.model.hidden_size, layers = preset_.model.num_hidden_layers;
+    const std::int64_t n = tokens_, d = preset_.model.hidden_size, layers = preset_.model.num_hidden_layers;
     const Tensor x = filled({n, d}), r = filled({n, d}), s = filled({n, d}), y = filled({n, d}), w = filled({d});
     const Tensor rstd = floats({n}), dw = floats({d});
     row("rms_norm", 1, bytes(2 * n * d), 0, [&] { ops::rms_norm(stream_, x, w, 1e-6f, y, rstd); });
@@ -98,7 +102,7 @@ class OpsBench {
 
   void rotary() {
     const auto& m = preset_.model;
-    const std::int64_t n = preset_.tokens(), d = m.head_dim;
+    const std::int64_t n = tokens_, d = m.head_dim;
     const Tensor table = floats({preset_.sequence, d}), positions = integers(n, preset_.sequence, false);
     const Tensor w = filled({d}), dw = floats({d});
     for (const std::int64_t heads : {m.num_attention_heads, m.num_key_value_heads}) {
@@ -115,7 +119,7 @@ class OpsBench {
   }
 
   void activation() {
-    const std::int64_t n = preset_.tokens(), d = preset_.model.intermediate_size;
+    const std::int64_t n = tokens_, d = preset_.model.intermediate_size;
     const Tensor gate = filled({n, d}), up = filled({n, d}), y = filled({n, d}), dgate = filled({n, d}),
                  dup = filled({n, d});
     row("swiglu", preset_.model.num_hidden_layers, bytes(3 * n * d), 0, [&] { ops::swiglu(stream_, gate, up, y); });
@@ -125,7 +129,7 @@ class OpsBench {
 
   void attention() {
     const auto& m = preset_.model;
-    const std::int64_t n = preset_.tokens(), h = m.num_attention_heads, kv = m.num_key_value_heads, d = m.head_dim;
+    const std::int64_t n = tokens_, h = m.num_attention_heads, kv = m.num_key_value_heads, d = m.head_dim;
     std::vector<std::int32_t> offsets;
     for (std::int64_t i = 0; i <= preset_.micro_batch; ++i)
       offsets.push_back(static_cast<std::int32_t>(i * preset_.sequence));
@@ -142,7 +146,7 @@ class OpsBench {
 
   void embedding() {
     const auto& m = preset_.model;
-    const std::int64_t n = preset_.tokens(), d = m.hidden_size;
+    const std::int64_t n = tokens_, d = m.hidden_size;
     const Tensor tokens = integers(n, m.vocab_size, true), table = filled({m.vocab_size, d}), y = filled({n, d});
     const Tensor dtable = floats({m.vocab_size, d});
     row("embedding", 1, bytes(2 * n * d), 0, [&] { ops::embedding(stream_, tokens, table, y); });
@@ -151,9 +155,9 @@ class OpsBench {
   }
 
   void loss() {
-    const std::int64_t n = std::min(preset_.tokens(), loss_rows), v = preset_.model.vocab_size;
+    const std::int64_t n = std::min(tokens_, loss_rows), v = preset_.model.vocab_size;
     const Tensor logits = filled({n, v}), labels = integers(n, v, true), weight = floats({n}), value = floats({n});
-    row("softmax_cross_entropy", preset_.tokens() / n, bytes(2 * n * v), 0,
+    row("softmax_cross_entropy", tokens_ / n, bytes(2 * n * v), 0,
         [&] { ops::softmax_cross_entropy(stream_, logits, labels, weight, v, 1.0f, true, value); });
   }
 
@@ -169,7 +173,8 @@ class OpsBench {
         [&] { ops::adamw(stream_, master, m, v, grad, param, step); });
   }
 
-  Preset preset_;
+  train::Preset preset_;
+  std::int64_t tokens_;  // of a micro-batch
   Dtype dtype_;
   double copy_, step_ = 0;
   Stream stream_{Device{}};

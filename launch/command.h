@@ -14,6 +14,8 @@ using Action = std::function<int()>;
 /// Each adds its subcommand; when that is chosen, it stores what to do in `action`.
 void add_data(CLI::App& app, Action& action);
 void add_tokenizer(CLI::App& app, Action& action);
+void add_train(CLI::App& app, Action& action);
+void add_model(CLI::App& app, Action& action);
 void add_check(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);

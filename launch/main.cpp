@@ -1,10 +1,16 @@
 // dujiang: one command, a file per subcommand beside this one.
 
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
 #include "comm/bootstrap.h"
 #include "launch/command.h"
 
 int main(int argc, char** argv) {
   using namespace dujiang::launch;
+  // stdout is for results.
+  spdlog::set_default_logger(spdlog::stderr_color_mt("dujiang"));
+  spdlog::set_pattern("%H:%M:%S %v");
   CLI::App app{"Dujiang trains language models on Chinese text: raw text in, a Hugging Face model out."};
   app.name("dujiang");
   app.require_subcommand(1);
@@ -19,6 +25,8 @@ int main(int argc, char** argv) {
   Action action;
   add_data(app, action);
   add_tokenizer(app, action);
+  add_train(app, action);
+  add_model(app, action);
   add_check(app, action);
   add_bench(app, action);
   add_info(app, action);

@@ -33,7 +33,7 @@ say "Packages"
 say "Build ($(basename "$folder"))"
 targets=all select=(-L "$labels")
 if [[ $sanitizer == thread ]]; then
-  targets='test_thread_communicator test_loader'
+  targets='test_comm test_loader'
   select=(-R "^(${targets// /|})\$")
 fi
 compile "$folder" "$targets" -DDUJIANG_TESTS=ON "-DDUJIANG_SANITIZE=$sanitizer"

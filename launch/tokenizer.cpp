@@ -1,18 +1,17 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <charconv>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "data/corpus/utf8.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/train.h"
-#include "framework/base/check.h"
 #include "framework/base/threads.h"
 #include "framework/train/config.h"
 #include "launch/command.h"
 #include "launch/corpus.h"
+#include "launch/parse.h"
 
 namespace dujiang::launch {
 namespace {
@@ -74,25 +73,6 @@ int encode_command(const TokenizerOptions& options) {
     fmt::print("{}\n", fmt::join(ids, " "));
   }
   return 0;
-}
-
-std::vector<std::int32_t> parse_ids(std::string_view text, const std::string& file) {
-  std::vector<std::int32_t> ids;
-  const auto is_gap = [](char c) { return c == ' ' || c == ',' || c == '\n' || c == '\t' || c == '\r'; };
-  for (const char *at = text.data(), *end = at + text.size(); at != end;) {
-    if (is_gap(*at)) {
-      ++at;
-      continue;
-    }
-    std::int32_t id = 0;
-    const auto [behind, error] = std::from_chars(at, end, id);
-    if (error != std::errc{} || (behind != end && !is_gap(*behind))) {
-      fail_user("{}: byte {}: expected token ids, whole numbers between spaces or commas", file, at - text.data());
-    }
-    ids.push_back(id);
-    at = behind;
-  }
-  return ids;
 }
 
 int decode_command(const TokenizerOptions& options) {
