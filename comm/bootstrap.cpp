@@ -38,7 +38,7 @@ int end_job(const Launch& launch, const char* message, int status) {
   if (launch.rank > 0) {
     std::signal(SIGTERM, SIG_DFL);
     // MPI_Abort reaches the others within milliseconds; mpirun takes a second to end those that never called MPI.
-    const int first = mpi_running() ? 500 : 3000;
+    const int first = mpi_running() ? 1000 : 3000;
     std::this_thread::sleep_for(std::chrono::milliseconds(first + 500 * std::min(launch.rank - 1, 6)));
   }
   std::fflush(stdout);
