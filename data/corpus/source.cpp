@@ -28,7 +28,10 @@ Format format_of(const std::string& path, Format asked) {
   const std::string extension = name.extension().string();
   if (extension == ".jsonl" || extension == ".ndjson") return Format::jsonl;
   if (extension == ".html" || extension == ".htm") return Format::html;
-  if (extension.size() == 2 && extension[1] >= '1' && extension[1] <= '8') return Format::man;
+  // A manual section: a digit and perhaps letters (.1, .3pm), or n.
+  const bool section = extension.size() > 1 && extension[1] >= '1' && extension[1] <= '8' &&
+                       std::all_of(extension.begin() + 2, extension.end(), [](char c) { return c >= 'a' && c <= 'z'; });
+  if (section || extension == ".n") return Format::man;
   return Format::text;
 }
 

@@ -9,7 +9,8 @@
 
 namespace dujiang::data {
 
-/// automatic goes by the extension, a final .gz or .zst aside: .jsonl and .ndjson, .html and .htm, .1 to .8, else text.
+/// automatic goes by the extension, a final .gz or .zst aside: .jsonl and .ndjson; .html and .htm; .1 to .8, .3pm and
+/// the like, .n (man); else text.
 /// fortune: records between lines that hold only `%`. man: roff source of a manual page (man or mdoc macros).
 enum class Format { automatic, text, jsonl, html, man, fortune };
 

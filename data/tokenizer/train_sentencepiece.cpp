@@ -1,5 +1,6 @@
 #include <sentencepiece_trainer.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -56,6 +57,11 @@ class LineSample {
     const std::uint64_t slot = random_.below(seen, seen + 1);
     if (slot < lines_.size()) lines_[slot] = line;
   }
+  // Text without a space would leave the space without a piece; SentencePiece takes none that it hasn't seen.
+  void ensure_space() {
+    const auto has_space = [](const std::string& line) { return line.find(' ') != line.npos; };
+    if (std::none_of(lines_.begin(), lines_.end(), has_space)) lines_.emplace_back(" ");
+  }
   std::int64_t seen() const { return seen_; }
   const std::vector<std::string>& lines() const { return lines_; }
 
@@ -93,7 +99,7 @@ std::string train_model(const TrainTokenizerConfig& config, const std::vector<st
       {"allow_whitespace_only_pieces", "true"},
       {"split_digits", "true"},
       {"split_by_unicode_script", "true"},
-      {"required_chars", "\xE2\x96\x81"},  // else text without a space would leave spaces without a piece
+      {"required_chars", "\xE2\x96\x81"},  // the space, however rare
       // Names with U+2581 can't be met in text by Hugging Face's matching of added tokens, whose ids would then differ.
       {"unk_piece", "<｜unknown\xE2\x96\x81token｜>"},
       {"eos_piece", "<｜end\xE2\x96\x81of\xE2\x96\x81sentence｜>"},
@@ -107,11 +113,13 @@ std::string train_model(const TrainTokenizerConfig& config, const std::vector<st
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(arguments, &iterator, &model);
   if (!status.ok()) {
+    std::string_view fault = status.message();  // "./src/file.cc(1) [condition] what is wrong"
+    if (const std::size_t end = fault.rfind("] "); end != fault.npos) fault.remove_prefix(end + 2);
     fail_user(
         "tokenizer: a vocabulary of {} can't be made from these {} lines: {}\n(too small for the characters of the "
         "text: raise vocab_size or lower character_coverage; too large for the text: lower vocab_size or give more "
         "text)",
-        config.vocab_size, lines.size(), status.message());
+        config.vocab_size, lines.size(), fault);
   }
   return model;
 }
@@ -156,6 +164,7 @@ TrainTokenizerReport train_tokenizer(const TrainTokenizerConfig& config, const N
   TrainTokenizerReport report;
   report.lines = sample.seen();
   report.sampled_lines = static_cast<std::int64_t>(sample.lines().size());
+  sample.ensure_space();
   for (const std::string& line : sample.lines()) report.sampled_bytes += static_cast<std::int64_t>(line.size());
   say(fmt::format("training a {} vocabulary of {} on {} of {} lines, {:.1f} MB", config.model_type, config.vocab_size,
                   report.sampled_lines, report.lines, static_cast<double>(report.sampled_bytes) / 1e6));
