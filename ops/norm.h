@@ -1,7 +1,8 @@
 #pragma once
 // RMSNorm (Zhang & Sennrich 2019), alone, fused with the residual sum, and fused with rotary embedding per head.
 // Rows may be strided; the last axis has unit stride. Activations share one dtype (f32, bf16 or f16), as does the
-// weight; statistics and gradients of weights are f32. All arithmetic is f32, results are rounded once.
+// weight; statistics and gradients of weights are f32. All arithmetic is f32, results are rounded once. Weights, rstd
+// and dweight are contiguous. A weight's gradient is summed over rows in an order that depends on the shape alone.
 
 #include "framework/base/view.h"
 #include "ops/kernel.h"
@@ -20,7 +21,7 @@ extern Kernel<void(const View& x, const View& residual, const View& weight, floa
 
 /// dx = addend + d(rms_norm)/dx · dy; dweight f32 [d] receives (or, where `accumulate`, adds) the weight's gradient.
 /// x is the forward's input (add_rms_norm's sum). addend [n, d] may be undefined, and may be dx; dx may be dy.
-/// The sum over rows runs in a fixed order for a given thread count.
+/// dweight may be undefined where nobody wants it.
 extern Kernel<void(const View& dy, const View& x, const View& weight, const View& rstd, const View& addend,
                    const View& dx, const View& dweight, bool accumulate)>
     rms_norm_backward;
@@ -35,7 +36,7 @@ extern Kernel<void(const View& x, const View& weight, float eps, const View& tab
     norm_rope;
 
 /// The gradient of norm_rope: dx [n, heads, d] (may be dy), dweight f32 [d] as in rms_norm_backward (undefined where
-/// there is no weight). x is the forward's input.
+/// there is no weight). x is the forward's input; not read where there is no weight.
 extern Kernel<void(const View& dy, const View& x, const View& weight, const View& rstd, const View& table,
                    const View& positions, const View& dx, const View& dweight, bool accumulate)>
     norm_rope_backward;

@@ -15,7 +15,7 @@ struct AdamwStep {
 
 /// AdamW (Loshchilov & Hutter 2019), in the order of PyTorch's: p *= 1 - lr * wd; m, v; p -= lr / bc1 * m /
 /// (sqrt(v / bc2) + eps). master, m, v, grad: contiguous f32 [n]; param: the copy in the compute dtype (bf16 or f16)
-/// that is written on the way, or undefined.
+/// that is written on the way, or undefined. The same bits on every instruction set and for every number of threads.
 extern Kernel<void(const View& master, const View& m, const View& v, const View& grad, const View& param,
                    const AdamwStep& step)>
     adamw;

@@ -184,7 +184,8 @@ double total(const View& x, double (*kernel)(const void*, std::ptrdiff_t)) {
 
 void check_reduction(const char* op, const View& x, const View& result, Dtype dtype) {
   check_arguments(is_compute(x.dtype) && x.contiguous() && result.dtype == dtype && result.count() == 1, op,
-                  fmt::format("x contiguous of f32, bf16 or f16, result {}[1]", name_of(dtype)),
+                  dtype == Dtype::f32 ? "x contiguous of f32, bf16 or f16, result f32[1]"
+                                      : "x contiguous of f32, bf16 or f16, result f64[1]",
                   {{"x", x}, {"result", result}});
 }
 

@@ -111,9 +111,12 @@ BOOST_AUTO_TEST_CASE(odd_strides_are_packed) {
 }
 
 BOOST_AUTO_TEST_CASE(products_larger_than_a_panel_match) {
-  for (Dtype dtype : {Dtype::bf16, Dtype::f16})
-    for (auto [m, n, k] : {std::array{1030, 1, 1050}, std::array{1, 1030, 1030}, std::array{1026, 1027, 1}})
+  for (Dtype dtype : {Dtype::bf16, Dtype::f16}) {
+    for (auto [m, n, k] : {std::array{1030, 1, 3}, std::array{1, 1030, 3}, std::array{3, 2, 1030}})
       check_shapes({m, k}, {k, n}, {m, n}, dtype, Layout::transposed, Layout::contiguous, Layout::contiguous);
+    check_product(random(dtype, {1026, 2}, 1), random(dtype, {2, 1027}, 2), random(dtype, {1026, 1027}, 3), true,
+                  "four panels");
+  }
 }
 
 BOOST_AUTO_TEST_CASE(more_shapes_than_the_cache_holds_stay_right) {
