@@ -135,6 +135,15 @@ void for_each_key(
   }
 }
 
+std::string needed_for(unsigned purposes) {
+  if (purposes == config_table::always) return "needed";
+  std::vector<std::string> uses;
+  if (purposes & config_table::for_training) uses.push_back("train");
+  if (purposes & config_table::for_data) uses.push_back("build data");
+  if (purposes & config_table::for_tokenizer) uses.push_back("train a tokenizer");
+  return "needed to " + fmt::format("{}", fmt::join(uses, " and to "));
+}
+
 }  // namespace
 
 std::string to_yaml(const Config& config) {
@@ -155,7 +164,7 @@ std::string config_reference() {
   std::string out = "Keys of a config, with what each expects, its default and its meaning.\n";
   const Config defaults;
   const auto describe = [&](const std::string& indent, const std::string& name, const auto& field, const auto& value) {
-    const std::string initial = field.needed ? "needed" : "default " + field.text(value);
+    const std::string initial = field.needed ? needed_for(field.needed) : "default " + field.text(value);
     out += fmt::format("{}{:<{}} {}\n{:{}}{}; {}\n", indent, name + ":", 28 - indent.size(), field.doc, "", 29,
                        field.expected, initial);
   };
