@@ -200,7 +200,8 @@ BOOST_AUTO_TEST_CASE(cross_entropy_has_the_gradients_of_finite_differences) {
     Tensor leaf = weight.detached();
     autograd::require_grad(leaf);
     autograd::backward(loss(x, leaf));
-    const auto actual = values(autograd::grad_of(leaf));
+    const Tensor grad = autograd::grad_of(leaf);  // without a row nothing was written
+    const auto actual = values(grad.defined() ? grad : Tensor::zeros(weight.shape(), Dtype::f32));
     const autograd::NoGrad guard;
     std::size_t i = 0;
     for_each_offset(weight, [&](std::int64_t offset) {
