@@ -14,11 +14,11 @@
 #include "framework/base/threads.h"
 #include "framework/train/checkpoint.h"
 #include "framework/train/evaluate.h"
+#include "framework/train/gemm_ceiling.h"
 #include "framework/train/lr_schedule.h"
 #include "framework/train/metrics.h"
 #include "framework/train/stop_signal.h"
 #include "framework/train/train_step.h"
-#include "ops/bench.h"
 
 namespace dujiang::train {
 namespace {
@@ -158,7 +158,7 @@ class Run {
     if (leader()) {
       write_run_files();
       metrics_ = std::make_unique<MetricsFile>(directory_ / "metrics.jsonl", done_);
-      ceiling_gflops_ = ops::measure_gemm_gflops(compute_dtype(config_.train.precision));
+      ceiling_gflops_ = gemm_ceiling_gflops(compute_dtype(config_.train.precision), 0.05);
       spdlog::info(
           "{}: {:.1f} M parameters, {} ranks x {} threads, {} precision, steps {} to {}, {} sequences of {} tokens a "
           "step",
