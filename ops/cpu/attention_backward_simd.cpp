@@ -141,6 +141,8 @@ void one_block(const HeadGroup& h, Index first, const Scratch<C>& s, const Sums&
     s.factor[c] = h.scale;
   }
 
+  for (const HeadRows* rows : {&h.q, &h.d_o, &h.o}) prefetch_columns<E>(*rows, h, first + column_block);
+
   const Index all_see = h.visible(first), end = h.visible(first + columns - 1), ld = key_ld<C>(h.dim);
   for (Index key = 0; key < end; key += key_tile) {
     const Index rows = round_up(min(key_tile, end - key), 2);

@@ -158,6 +158,9 @@ void block(const HeadGroup& h, std::int64_t first, std::int64_t key_begin, std::
     s.outcome.total[c] = 0;
   }
 
+  // Blocks are handed out from the last to the first.
+  if (first >= column_block) prefetch_columns<E>(h.q, h, first - column_block);
+
   const Index all_see = h.visible(first), end = min(key_end, h.visible(first + columns - 1));
   for (Index key = key_begin; key < end; key += key_tile) {
     const Index rows = round_up(min(key_tile, end - key), 2);

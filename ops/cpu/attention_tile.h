@@ -71,7 +71,7 @@ struct Pairs {
       std::memcpy(&h, row + x, sizeof h);
     else
       std::memcpy(&h, row + x, static_cast<std::size_t>(n - x) * 2);
-    return __builtin_convertvector(h, Words);
+    return widen(h);
   }
   DUJIANG_INLINE Words across(const std::uint16_t* row, const std::uint16_t* next, Index x, Index n) {
     const Words high = next != nullptr ? halves(next, x, n) << 16 : Words{};
@@ -79,7 +79,9 @@ struct Pairs {
   }
   /// The pairs (low[i], high[i]).
   DUJIANG_INLINE Words pair(Floats low, Floats high) {
-    return __builtin_convertvector(to_bf16(low), Words) | (__builtin_convertvector(to_bf16(high), Words) << 16);
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return (Words)_mm512_permutexvar_epi16(order, (__m512i)join(low, high));
   }
   /// The pairs (a[0], a[1]), ..., (b[0], b[1]), ...
   DUJIANG_INLINE Words join(Floats a, Floats b) { return (Words)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a); }
@@ -215,20 +217,22 @@ DUJIANG_INLINE void product_tile(const std::uint32_t* a, Index lda, const std::u
       for (int v = 0; v < V; ++v) acc[r][v] = C::multiply_add(ar, bk[v], acc[r][v]);
     }
   }
-  float* c = t.c + row * t.ld + col;
+  const Index ld = t.ld;  // a copy: the compiler must take t for overwritten by the stores
+  const float factor = t.factor;
+  float* const c = t.c + row * ld + col;
   switch (t.into) {
     case Into::set:
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) store(F32{}, c + r * t.ld + v * width, acc[r][v] * t.factor);
+        for (int v = 0; v < V; ++v) store(F32{}, c + r * ld + v * width, acc[r][v] * factor);
       break;
     case Into::add:
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v)
-          store(F32{}, c + r * t.ld + v * width, load(F32{}, c + r * t.ld + v * width) + acc[r][v]);
+          store(F32{}, c + r * ld + v * width, load(F32{}, c + r * ld + v * width) + acc[r][v]);
       break;
     case Into::blend:
 #pragma GCC unroll 4
@@ -236,7 +240,7 @@ DUJIANG_INLINE void product_tile(const std::uint32_t* a, Index lda, const std::u
         const Floats f = load(F32{}, t.column + col + v * width);
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r)
-          store(F32{}, c + r * t.ld + v * width, load(F32{}, c + r * t.ld + v * width) * f + acc[r][v]);
+          store(F32{}, c + r * ld + v * width, load(F32{}, c + r * ld + v * width) * f + acc[r][v]);
       }
       break;
   }
@@ -283,6 +287,17 @@ DUJIANG_INLINE typename E::Bits* at(const HeadRows& rows, Index row, Index head 
 template <class E>
 DUJIANG_INLINE typename E::Bits* at_column(const HeadRows& rows, const HeadGroup& h, Index c) {
   return at<E>(rows, c / h.group, c % h.group);
+}
+
+/// Brings the rows of a block of columns near, ahead of their use.
+template <class E>
+DUJIANG_INLINE void prefetch_columns(const HeadRows& rows, const HeadGroup& h, Index first) {
+  const Index end = min(first + column_block, h.columns());
+  for (Index c = first; c < end; ++c) {
+    const auto* p = reinterpret_cast<const char*>(at_column<E>(rows, h, c));
+    for (Index byte = 0; byte < h.dim * static_cast<Index>(sizeof(typename E::Bits)); byte += 64)
+      __builtin_prefetch(p + byte);
+  }
 }
 
 /// Scores [rows][column_block] of keys that a column does not see become minus infinity.

@@ -8,6 +8,16 @@ namespace {
 constexpr float infinity = __builtin_inff();
 constexpr std::int64_t span = 64 * width;  // what is read twice in a row: stays in the first cache
 
+/// Gradients that are subnormal in bf16 may become zero.
+template <class E>
+DUJIANG_INLINE void store_gradient(E e, typename E::Bits* p, Floats v) {
+  store(e, p, v);
+}
+DUJIANG_INLINE void store_gradient(Bf16, std::uint16_t* p, Floats v) {
+  const Halves h = to_bf16_flushing(v);
+  std::memcpy(p, &h, sizeof h);
+}
+
 /// Vector i of n elements; lanes beyond are minus infinity.
 template <class E>
 DUJIANG_INLINE Floats logits_at(const typename E::Bits* x, std::int64_t i, std::int64_t n) {
@@ -19,29 +29,29 @@ DUJIANG_INLINE Floats logits_at(const typename E::Bits* x, std::int64_t i, std::
   return load(F32{}, lanes);
 }
 
-/// The largest logit and the sum of 2^((x - largest) * log2 e), in one pass over memory: span by span, each lane with
-/// a maximum of its own.
+/// The largest of x * log2 e, rounded, and the sum of 2^(x * log2 e - largest), in one pass over memory: span by span,
+/// each lane with a maximum of its own.
 template <class E>
 void total_of(const typename E::Bits* x, std::int64_t n, float& most, float& total) {
   Floats lane_most = broadcast(-infinity), lane_total{};
   for (std::int64_t begin = 0; begin < n; begin += span) {
     const std::int64_t end = begin + span < n ? begin + span : n;
     Floats next = lane_most;
-    for (std::int64_t i = begin; i < end; i += width) next = max(logits_at<E>(x, i, n), next);
+    for (std::int64_t i = begin; i < end; i += width) next = max(logits_at<E>(x, i, n) * log2_e, next);
     // A lane that has met nothing but minus infinity.
     const Floats base = next == broadcast(-infinity) ? Floats{} : next;
     Floats even{}, odd{};
     std::int64_t i = begin;
     for (; i + 2 * width <= end; i += 2 * width) {
-      even += exp2((load(E{}, x + i) - base) * log2_e);
-      odd += exp2((load(E{}, x + i + width) - base) * log2_e);
+      even += exp2(load(E{}, x + i) * log2_e - base);
+      odd += exp2(load(E{}, x + i + width) * log2_e - base);
     }
-    for (; i < end; i += width) even += exp2((logits_at<E>(x, i, n) - base) * log2_e);
-    lane_total = lane_total * exp2((lane_most - base) * log2_e) + (even + odd);
+    for (; i < end; i += width) even += exp2(logits_at<E>(x, i, n) * log2_e - base);
+    lane_total = lane_total * exp2(lane_most - base) + (even + odd);
     lane_most = next;
   }
   most = max(lane_most);
-  const Floats factor = exp2((lane_most - most) * log2_e);
+  const Floats factor = exp2(lane_most - most);
   total = sum(lane_total * factor);
 }
 
@@ -54,16 +64,16 @@ float row(const LossRow& r) {
   }
   float most, total;
   total_of<E>(x, r.valid, most, total);
-  const Floats at_label = load_some(E{}, x + r.label, 1) - most;
-  const float loss = __builtin_logf(total) - at_label[0];
+  const Floats at_label = load_some(E{}, x + r.label, 1) * log2_e - most;
+  const float loss = __builtin_logf(total) - at_label[0] * ln_2;
   if (!r.gradient) return loss;
 
   const Floats factor = broadcast(r.factor / total);
-  const Floats label_gradient = exp2(at_label * log2_e) * factor - r.factor;
+  const Floats label_gradient = exp2(at_label) * factor - r.factor;
   std::int64_t i = 0;
-  for (; i + width <= r.valid; i += width) store(E{}, x + i, exp2((load(E{}, x + i) - most) * log2_e) * factor);
+  for (; i + width <= r.valid; i += width) store_gradient(E{}, x + i, exp2(load(E{}, x + i) * log2_e - most) * factor);
   if (i < r.valid)
-    store_some(E{}, x + i, exp2((load_some(E{}, x + i, r.valid - i) - most) * log2_e) * factor, r.valid - i);
+    store_some(E{}, x + i, exp2(load_some(E{}, x + i, r.valid - i) * log2_e - most) * factor, r.valid - i);
   store_some(E{}, x + r.label, label_gradient, 1);
   std::memset(x + r.valid, 0, static_cast<std::size_t>(r.count - r.valid) * sizeof *x);
   return loss;

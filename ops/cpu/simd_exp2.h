@@ -11,7 +11,11 @@ inline constexpr float log2_e = 1.44269504088896341f, ln_2 = 0.69314718055994530
 /// minus infinity; NaN stays NaN.
 DUJIANG_INLINE Floats exp2(Floats x) {
   const Floats low = broadcast(-127.0f), shift = broadcast(0x1.8p23f);
+#if defined(__AVX512F__)
+  const Floats t = (Floats)_mm512_max_ps((__m512)low, (__m512)x);  // the second where one is NaN
+#else
   const Floats t = low > x ? low : x;
+#endif
   const Floats shifted = t + shift;  // its low bits are the nearest integer to t
   const Floats r = t - (shifted - shift);
   Floats p = broadcast(1.535336188319500e-4f);

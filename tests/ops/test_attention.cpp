@@ -167,20 +167,27 @@ void check_case(const Case& c, bool backward = true) {
   }
 }
 
-void check_everywhere(Case c, bool backward = true) {
+void check_dtypes(Case c, bool backward = true) {
   for (const Dtype dtype : compute_dtypes) {
-    for (const Home home : {Home::contiguous, Home::padded, Home::fused}) {
-      c.dtype = dtype;
-      c.home = home;
-      check_case(c, backward);
-    }
+    c.dtype = dtype;
+    check_case(c, backward);
+  }
+}
+void check_everywhere(Case c, bool backward = true) {
+  for (const Home home : {Home::contiguous, Home::padded, Home::fused}) {
+    c.home = home;
+    check_dtypes(c, backward);
   }
 }
 
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(attention_matches_the_reference_at_every_head_dim) {
-  for (const std::int64_t dim : {2, 16, 24, 64, 80, 96, 112, 128}) check_everywhere(same({17, 1, 30}, 4, 2, dim));
+  for (const std::int64_t dim : {2, 16, 24, 64, 80, 96, 112, 128}) {
+    Case c = same({17, 1, 20}, 4, 2, dim);
+    c.home = dim % 32 == 16 ? Home::fused : dim == 64 ? Home::padded : Home::contiguous;
+    check_dtypes(c);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(attention_matches_the_reference_at_an_odd_head_dim) {
@@ -189,13 +196,10 @@ BOOST_AUTO_TEST_CASE(attention_matches_the_reference_at_an_odd_head_dim) {
 
 BOOST_AUTO_TEST_CASE(attention_matches_the_reference_at_every_group_size) {
   check_everywhere(same({40}, 1, 1, 16));
-  check_everywhere(same({40}, 2, 2, 16));
   check_everywhere(same({40}, 2, 1, 16));
-  check_everywhere(same({40}, 3, 1, 16));
-  check_everywhere(same({40}, 5, 5, 16));
   check_everywhere(same({40}, 6, 2, 16));
-  check_everywhere(same({40}, 7, 7, 16));
-  check_everywhere(same({40}, 7, 1, 16));
+  for (const auto& [heads, kv_heads] : {std::pair(2, 2), std::pair(3, 1), std::pair(5, 5), std::pair(7, 1)})
+    check_dtypes(same({40}, heads, kv_heads, 16));
 }
 
 BOOST_AUTO_TEST_CASE(attention_matches_the_reference_around_block_boundaries) {
@@ -205,11 +209,7 @@ BOOST_AUTO_TEST_CASE(attention_matches_the_reference_around_block_boundaries) {
 }
 
 BOOST_AUTO_TEST_CASE(attention_matches_the_reference_on_a_long_segment) {
-  Case c = same({500}, 3, 1, 32);
-  for (const Dtype dtype : compute_dtypes) {
-    c.dtype = dtype;
-    check_case(c);
-  }
+  check_dtypes(same({400}, 3, 1, 16));
 }
 
 BOOST_AUTO_TEST_CASE(empty_inputs_and_empty_segments_are_fine) {
@@ -220,10 +220,10 @@ BOOST_AUTO_TEST_CASE(empty_inputs_and_empty_segments_are_fine) {
 
 BOOST_AUTO_TEST_CASE(queries_see_the_cached_keys_before_them) {
   check_everywhere({{1}, {1}, 4, 2, 64}, false);
-  check_everywhere({{1}, {1200}, 4, 2, 64}, false);
-  check_everywhere({{1, 1, 1}, {700, 5, 97}, 6, 2, 16}, false);
+  check_dtypes({{1}, {1200}, 4, 2, 64}, false);
+  check_dtypes({{1, 1, 1}, {700, 5, 97}, 6, 2, 16}, false);
   check_everywhere({{5, 0, 40}, {300, 7, 41}, 2, 1, 16}, false);
-  check_everywhere({{30}, {900}, 3, 1, 80}, false);
+  check_dtypes({{30}, {500}, 3, 1, 80}, false);
 }
 
 BOOST_AUTO_TEST_CASE(the_forward_needs_no_lse) {
@@ -239,11 +239,11 @@ BOOST_AUTO_TEST_CASE(the_number_of_threads_changes_no_more_than_rounding) {
   const int before = thread_count();
   for (const int threads : {1, 2, 5}) {
     set_thread_count(threads);
-    Case c = same({400}, 3, 1, 16);
+    Case c = same({300}, 3, 1, 8);
     check_case(c);
     c.dtype = Dtype::bf16;
     check_case(c);
-    check_case({{1, 2}, {2000, 900}, 2, 1, 16}, false);
+    check_case({{1, 2}, {2000, 900}, 2, 1, 8}, false);
   }
   set_thread_count(before);
 }
@@ -325,7 +325,7 @@ BOOST_AUTO_TEST_CASE(two_runs_on_two_threads_agree_to_the_bit) {
   const int before = thread_count();
   set_thread_count(2);
   for (const Dtype dtype : compute_dtypes) {
-    Case c = same({300, 7, 64, 211}, 6, 2, 64);
+    Case c = same({300, 7, 64, 111}, 6, 2, 64);
     c.dtype = dtype;
     const Problem a(c), b(c);
     for (const Problem* p : {&a, &b}) {
