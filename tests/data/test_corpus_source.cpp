@@ -79,7 +79,7 @@ BOOST_AUTO_TEST_CASE(damaged_and_cut_compressed_files_are_refused_by_name) {
   for (const bool use_zstd : {false, true}) {
     const std::string good = use_zstd ? zstd(jsonl) : gzip(jsonl, folder);
     const std::string path = folder.write("cut.jsonl", good.substr(0, good.size() - 5));
-    BOOST_CHECK_EXCEPTION(read({.name = "s", .files = {path}}), UserError, says(path));
+    BOOST_CHECK_EXCEPTION(read({.name = "s", .files = {path}}), UserError, says(path, "cut short"));
   }
   BOOST_CHECK_EXCEPTION(read({.name = "s", .files = {folder / "none.txt"}}), UserError,
                         says("none.txt", "no file matches"));
