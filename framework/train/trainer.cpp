@@ -148,8 +148,8 @@ class Run {
                 directory_.string(), newest->filename().string());
     if (newest) {
       const auto saved = load_trainer_state(*newest);
+      restore_state(saved, *newest);  // first, as another precision has other optimizer tensors
       step_->restore(*newest);
-      restore_state(saved, *newest);
     } else if (!config_.model.from.empty()) {
       step_->load_weights(config_.model.from);
     } else {
