@@ -1,10 +1,13 @@
 #pragma once
 // What the subcommands share: how they enter the command line and how they report.
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+
+namespace CLI {
+class App;
+}
 
 namespace dujiang::launch {
 

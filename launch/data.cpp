@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -65,7 +66,8 @@ int stats(const DataOptions& options) {
                           object["held_out_documents"].get<std::int64_t>(),
                           object["held_out_order0_bits_per_byte"].get<double>());
     }
-    for (const auto& [name, counts] : build.value("kept_by_source", json::object()).items()) {
+    const json kept = build.value("kept_by_source", json::object());
+    for (const auto& [name, counts] : kept.items()) {
       text += fmt::format("{:>10.2f} MB {:>8} documents  {}\n", counts.value("bytes", 0.0) / 1e6,
                           counts.value("documents", 0), name);
     }

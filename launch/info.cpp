@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <zstd.h>
 
+#include <CLI/CLI.hpp>
 #include <array>
 #include <fstream>
 #include <memory>

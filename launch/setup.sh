@@ -16,7 +16,7 @@ packages=(
   libopenmpi-dev openmpi-bin libdnnl-dev ocl-icd-opencl-dev
   # data: shards, text, tokenizer
   libhdf5-dev libicu-dev libsentencepiece-dev libprotobuf-dev protobuf-compiler libgumbo-dev libsimdjson-dev
-  libxxhash-dev libzstd-dev zlib1g-dev
+  libxxhash-dev libssl-dev libzstd-dev zlib1g-dev
   # the command: configs, options, messages
   libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev libspdlog-dev
   # the quickstart compares the model with xz
