@@ -1,0 +1,149 @@
+// Choosing tokens, one by one.
+
+#include <boost/test/unit_test.hpp>
+#include <numeric>
+#include <set>
+
+#include "framework/train/generate.h"
+#include "tests/framework/batches.h"
+
+using namespace dujiang;
+using namespace dujiang::test;
+using train::generate;
+using train::GenerateOptions;
+using train::sample;
+using Tokens = std::vector<std::int32_t>;
+
+namespace {
+
+constexpr std::int64_t vocabulary = 50;
+
+/// A model that has learnt a little, so that its choices are not ties.
+models::Qwen3& model() {
+  static Trainee trainee(tiny_model(vocabulary), adamw(1e-2), train::Precision::fp32);
+  static const bool trained = [] {
+    for (std::int64_t s = 1; s <= 20; ++s) trainee.step.run(markov_batch(8, 32, vocabulary, s), 8, s, 1e-2);
+    return true;
+  }();
+  (void)trained;
+  return trainee.model;
+}
+
+std::vector<float> logits_after(const Tokens& tokens) {
+  const autograd::NoGrad guard;
+  const auto n = static_cast<std::int64_t>(tokens.size());
+  Tokens positions(tokens.size());
+  std::iota(positions.begin(), positions.end(), 0);
+  nn::StepContext context;
+  context.positions = Tensor::of<std::int32_t>(positions, {n});
+  context.segments = std::make_shared<const Tokens>(Tokens{0, static_cast<std::int32_t>(n)});
+  const Tensor hidden = model()(Tensor::of<std::int32_t>(tokens, {n}), context);
+  return model().logits(hidden.narrow(0, n - 1, 1)).floats();
+}
+
+/// How often each token is drawn in `draws` tries.
+std::vector<double> shares(const std::vector<float>& logits, const GenerateOptions& options, int draws) {
+  std::vector<double> counts(logits.size(), 0.0);
+  for (int i = 0; i < draws; ++i)
+    counts[static_cast<std::size_t>(sample(logits, {}, options, static_cast<std::uint64_t>(i)))] += 1.0 / draws;
+  return counts;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(greedy_text_is_the_argmax_of_full_forward_passes) {
+  const Tokens prompt{3, 14, 15, 9};
+  const Tokens text = generate(model(), prompt, {}, {.max_new_tokens = 20, .temperature = 0});
+  BOOST_TEST_REQUIRE(text.size() == 20u);
+  Tokens all = prompt;
+  for (const auto token : text) {
+    const auto logits = logits_after(all);
+    BOOST_TEST(token == std::max_element(logits.begin(), logits.end()) - logits.begin());
+    all.push_back(token);
+  }
+  BOOST_TEST(std::set<std::int32_t>(text.begin(), text.end()).size() > 2u);  // no loop of one token
+}
+
+BOOST_AUTO_TEST_CASE(text_is_a_function_of_the_seed) {
+  const Tokens prompt{1, 2};
+  GenerateOptions options{.max_new_tokens = 30, .temperature = 1.3, .top_k = 20, .top_p = 0.95, .seed = 4};
+  const Tokens text = generate(model(), prompt, {}, options);
+  BOOST_TEST(text == generate(model(), prompt, {}, options));
+  options.max_new_tokens = 10;  // a shorter text is the longer one's beginning
+  BOOST_TEST(generate(model(), prompt, {}, options) == Tokens(text.begin(), text.begin() + 10));
+  options.seed = 5;
+  BOOST_TEST(generate(model(), prompt, {}, options) != Tokens(text.begin(), text.begin() + 10));
+}
+
+BOOST_AUTO_TEST_CASE(draws_follow_the_softmax_at_the_temperature) {
+  const std::vector<float> logits{0.0f, 1.0f, 2.0f, -1.0f};
+  constexpr int draws = 20000;
+  for (const double temperature : {1.0, 0.5, 2.0}) {
+    double total = 0;
+    for (const float x : logits) total += std::exp(x / temperature);
+    const auto drawn = shares(logits, {.temperature = temperature, .seed = 2}, draws);
+    for (std::size_t i = 0; i < logits.size(); ++i) {
+      const double p = std::exp(logits[i] / temperature) / total;
+      BOOST_CHECK_SMALL(drawn[i] - p, 5 * std::sqrt(p * (1 - p) / draws));  // five standard errors
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(top_k_and_top_p_cut_the_unlikely) {
+  const std::vector<float> logits{0.0f, 3.0f, 2.0f, 1.0f, 2.0f};
+  const auto allowed = [&](const GenerateOptions& options) {
+    std::set<std::size_t> tokens;
+    const auto drawn = shares(logits, options, 3000);
+    for (std::size_t i = 0; i < drawn.size(); ++i)
+      if (drawn[i] > 0) tokens.insert(i);
+    return tokens;
+  };
+  using Set = std::set<std::size_t>;
+  BOOST_TEST(allowed({}) == (Set{0, 1, 2, 3, 4}));
+  BOOST_TEST(allowed({.top_k = 1}) == Set{1});
+  BOOST_TEST(allowed({.top_k = 2}) == (Set{1, 2}));  // of equals, the lower number
+  BOOST_TEST(allowed({.top_k = 100}) == (Set{0, 1, 2, 3, 4}));
+  // Shares 0.51, 0.19, 0.19, 0.07, 0.03.
+  BOOST_TEST(allowed({.top_p = 0.5}) == Set{1});
+  BOOST_TEST(allowed({.top_p = 0.6}) == (Set{1, 2}));
+  BOOST_TEST(allowed({.top_p = 0.8}) == (Set{1, 2, 4}));
+  BOOST_TEST(allowed({.top_p = 1e-9}) == Set{1});
+  BOOST_TEST(allowed({.top_k = 2, .top_p = 0.99}) == (Set{1, 2}));
+}
+
+BOOST_AUTO_TEST_CASE(the_repetition_penalty_lowers_seen_tokens_once) {
+  const std::vector<float> logits{2.0f, 1.5f, -1.0f};
+  const auto greedy = [&](const Tokens& seen, double penalty, const std::vector<float>& l) {
+    return sample(l, seen, {.temperature = 0, .repetition_penalty = penalty}, 0);
+  };
+  BOOST_TEST(greedy({0, 0, 0}, 1.0, logits) == 0);
+  BOOST_TEST(greedy({0, 0, 0}, 1.2, logits) == 0);  // 2 / 1.2 > 1.5: thrice seen counts once
+  BOOST_TEST(greedy({0}, 1.5, logits) == 1);
+  BOOST_TEST(greedy({0}, 1.5, {-1.0f, -1.2f}) == 1);  // a negative logit is multiplied
+}
+
+BOOST_AUTO_TEST_CASE(text_ends_at_a_stop_token_a_wish_or_the_last_position) {
+  const Tokens prompt{3, 14, 15, 9};
+  const GenerateOptions greedy{.max_new_tokens = 20, .temperature = 0};
+  const Tokens text = generate(model(), prompt, {}, greedy);
+  const Tokens stop{text[7]};
+  const auto first = std::find(text.begin(), text.end(), text[7]);
+  BOOST_TEST(generate(model(), prompt, stop, greedy) == Tokens(text.begin(), first));
+  Tokens heard;
+  const Tokens four = generate(model(), prompt, {}, greedy, [&](std::int32_t token) {
+    heard.push_back(token);
+    return heard.size() < 4;
+  });
+  BOOST_TEST(four == Tokens(text.begin(), text.begin() + 4));
+  BOOST_TEST(heard == four);
+
+  // 64 positions: 60 are fed, the last token needs none.
+  const auto positions = static_cast<std::size_t>(model().config().max_position_embeddings);
+  const Tokens all = generate(model(), prompt, {}, {.max_new_tokens = 1000, .temperature = 0});
+  BOOST_TEST(all.size() == positions - prompt.size() + 1);
+  BOOST_TEST(Tokens(all.begin(), all.begin() + 20) == text);
+  BOOST_TEST(generate(model(), prompt, {}, {.max_new_tokens = 0}).empty());
+  BOOST_CHECK_THROW(generate(model(), {}, {}, greedy), UserError);
+  BOOST_CHECK_THROW(generate(model(), Tokens(positions, 1), {}, greedy), UserError);
+  BOOST_TEST(generate(model(), Tokens(positions - 1, 1), {}, greedy).size() <= 2u);
+}
