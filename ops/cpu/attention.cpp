@@ -137,7 +137,9 @@ void attention(Stream&, const View& q, const View& k, const View& v, const Segme
     kernel.pack(groups[group], tile, tiles_of(group));
   });
 
-  // Ranges of keys are whole tiles, four at least: a join must stay cheap beside them.
+  // Ranges of keys are whole tiles, four at least: a join must stay cheap beside them, and all columns of a block,
+  // whose limits lie less than a block apart, see the start of each range.
+  static_assert(3 * key_tile >= column_block);
   struct Join {
     std::size_t group;
     std::int64_t first, parts, partial;

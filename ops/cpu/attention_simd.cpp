@@ -101,13 +101,11 @@ void softmax(const Scratch<C>& s, Index rows, Index vectors) {
       odd = max(load(F32{}, scores + (r + 1) * column_block), odd);
     }
     const Floats most = max(even, odd);
-    // A column that has seen no key yet.
-    const Floats base = most == broadcast(-infinity) ? Floats{} : most;
-    const Floats shrink = exp2(before - base);
+    const Floats shrink = exp2(before - most);
     Floats sum = Floats{}, odd_sum = Floats{};
     for (Index r = 0; r < rows; r += 2) {
-      const Floats p = exp2(load(F32{}, scores + r * column_block) - base);
-      const Floats next = exp2(load(F32{}, scores + (r + 1) * column_block) - base);
+      const Floats p = exp2(load(F32{}, scores + r * column_block) - most);
+      const Floats next = exp2(load(F32{}, scores + (r + 1) * column_block) - most);
       sum += p;
       odd_sum += next;
       std::uint32_t* out = s.weights + r / C::per_unit * column_block + v * width;
@@ -197,15 +195,12 @@ void join(const HeadGroup& h, std::int64_t first, std::int64_t parts, void* part
     Floats total = Floats{};
     for (Index p = 0; p < parts; ++p) {
       const Outcome from = part(p);
-      // The first part holds key 0, which every column sees, so `most` is finite. A part in which no column saw a
-      // key has written no o.
       const Floats factor = exp2(load(F32{}, from.most + v) - most);
       total += load(F32{}, from.total + v) * factor;
       for (Index x = 0; x < h.dim; ++x) {
         float* o = all.o + x * column_block + v;
         const Floats other = load(F32{}, from.o + x * column_block + v);
-        const Floats term = factor == Floats{} ? Floats{} : other * factor;
-        store(F32{}, o, p == 0 ? term : load(F32{}, o) + term);
+        store(F32{}, o, p == 0 ? other * factor : load(F32{}, o) + other * factor);
       }
     }
     store(F32{}, all.most + v, most);

@@ -39,7 +39,8 @@ struct AttentionForward {
   std::int64_t (*partial_bytes)(std::int64_t dim);
   /// Packs keys and values of tile `tile`.
   void (*pack)(const HeadGroup& head, std::int64_t tile, void* packed);
-  /// Columns [first, first + column_block) against keys [key_begin, key_end) (key_begin a multiple of key_tile).
+  /// Columns [first, first + column_block) against keys [key_begin, key_end): key_begin is a multiple of key_tile, and
+  /// every column sees the first of them.
   /// packed: all tiles of the head, or null to pack on the way. Where partial is given, that gets the unnormalised
   /// outcome instead of o and lse.
   void (*block)(const HeadGroup& head, std::int64_t first, std::int64_t key_begin, std::int64_t key_end,

@@ -248,8 +248,8 @@ DUJIANG_INLINE void product_tile(const std::uint32_t* a, Index lda, const std::u
 
 /// The rows of one panel of V vectors. Tall enough to hide the latency of the multiply-add, within the registers.
 template <class C, int V>
-void product_panel(Index rows, const std::uint32_t* a, Index lda, const std::uint32_t* b, Index ldb, Index units,
-                   const Target& t, Index col) {
+static void product_panel(Index rows, const std::uint32_t* a, Index lda, const std::uint32_t* b, Index ldb, Index units,
+                          const Target& t, Index col) {
   constexpr int tall = (width == 16 && V <= 2) || V == 1 ? 12 : 6;
   Index r = 0;
   for (; r + tall <= rows; r += tall) product_tile<C, tall, V>(a + r * lda, lda, b, ldb, units, t, r, col);
@@ -259,8 +259,8 @@ void product_panel(Index rows, const std::uint32_t* a, Index lda, const std::uin
 
 /// p[row][col] = sum over k < units of a[row][k] . b[k][col], for `vectors` vectors of columns.
 template <class C>
-void product(Index rows, Index vectors, Index units, const std::uint32_t* a, Index lda, const std::uint32_t* b,
-             Index ldb, const Target& t) {
+static void product(Index rows, Index vectors, Index units, const std::uint32_t* a, Index lda, const std::uint32_t* b,
+                    Index ldb, const Target& t) {
   constexpr int wide = width == 16 ? 4 : 2;
   Index v = 0;
   for (; v + wide <= vectors; v += wide) product_panel<C, wide>(rows, a, lda, b + v * width, ldb, units, t, v * width);
@@ -275,7 +275,7 @@ inline constexpr float infinity = __builtin_inff();
 
 /// Units along a row of packed keys.
 template <class C>
-Index key_ld(Index dim) {
+DUJIANG_INLINE Index key_ld(Index dim) {
   return round_up((dim + C::per_unit - 1) / C::per_unit, width);
 }
 
@@ -314,6 +314,8 @@ DUJIANG_INLINE void mask(float* scores, Index rows, Index vectors, Index first_k
   }
 }
 
+namespace {
+
 /// Hands out pieces of scratch memory, each aligned to 64 bytes. Started at null it measures.
 class Arena {
  public:
@@ -331,4 +333,5 @@ class Arena {
   Index used_ = 0;
 };
 
+}  // namespace
 }  // namespace dujiang::ops::cpu::DUJIANG_ISA
