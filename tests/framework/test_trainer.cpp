@@ -75,11 +75,10 @@ void check_golden(const std::string& name, const std::map<std::int64_t, double>&
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(losses_of_a_seeded_run_are_the_golden_ones_and_equal_to_the_bit_when_repeated) {
-  // Other instruction sets and thread counts add up in another order, and a hundred steps let that grow: 1e-5 in fp32.
-  // In bf16 one rounding is 2e-3 of an activation, and what is left of it in a mean over 300 tokens grows likewise:
-  // 1e-2.
+  // Other instruction sets add up in another order: in fp32 that moves a loss by some 4e-8, which a hundred steps could
+  // let grow. In bf16 what is rounded to the other side moves it by 3e-4: a band of one rounding, 2e-3.
   for (const auto& [precision, name, bound] :
-       {std::tuple(Precision::fp32, "fp32", 1e-5), std::tuple(Precision::bf16, "bf16", 1e-2)}) {
+       {std::tuple(Precision::fp32, "fp32", 1e-5), std::tuple(Precision::bf16, "bf16", 2e-3)}) {
     const auto first = golden_config(precision, std::string("golden-") + name);
     const auto again = golden_config(precision, std::string("golden-again-") + name);
     const auto outcome = run(first), repeated = run(again);
