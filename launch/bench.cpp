@@ -11,7 +11,6 @@
 #include "framework/base/threads.h"
 #include "framework/tensor/tensor.h"
 #include "ops/elementwise.h"
-#include "ops/matmul.h"
 
 namespace dujiang::launch {
 
@@ -53,19 +52,6 @@ double median_seconds(const std::function<void()>& call, double budget) {
   const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
   std::nth_element(seconds.begin(), middle, seconds.end());
   return *middle;
-}
-
-double gemm_ceiling_gflops(Dtype dtype) {
-  Stream stream{Device{}};
-  double best = 0;
-  for (const std::int64_t n : {512, 1024, 2048}) {
-    const Tensor a = Tensor::empty({n, n}, dtype), b = Tensor::empty({n, n}, dtype), c = Tensor::empty({n, n}, dtype);
-    a.fill(0.5f);
-    b.fill(0.25f);
-    const double seconds = median_seconds([&] { ops::matmul(stream, a, b, c, false); }, 0.3);
-    best = std::max(best, 2e-9 * static_cast<double>(n * n * n) / seconds);
-  }
-  return best;
 }
 
 double copy_ceiling_gbs() {

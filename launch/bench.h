@@ -30,9 +30,6 @@ struct BenchOptions {
 /// seconds together.
 double median_seconds(const std::function<void()>& call, double budget = 0.5);
 
-/// The fastest matrix product that this machine has been seen to do with this many threads, in GFLOP/s: the best of
-/// several sizes. Takes a second or two.
-double gemm_ceiling_gflops(Dtype dtype);
 /// The rate of a large copy in GB/s, bytes read and bytes written both counted.
 double copy_ceiling_gbs();
 

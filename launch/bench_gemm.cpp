@@ -4,6 +4,7 @@
 
 #include "framework/tensor/tensor.h"
 #include "framework/train/bench_train.h"
+#include "framework/train/gemm_ceiling.h"
 #include "launch/bench.h"
 #include "ops/cpu/isa.h"
 #include "ops/matmul.h"
@@ -31,7 +32,7 @@ int bench_gemm(const BenchOptions& options) {
                                       {"down", m.intermediate_size, m.hidden_size, layers},
                                       {"head", m.hidden_size, m.vocab_size, 1}};
 
-  const double ceiling = gemm_ceiling_gflops(dtype);
+  const double ceiling = train::gemm_ceiling_gflops(dtype, 0.3);
   std::string text = fmt::format("{} {} threads {} ({}): ceiling {:.0f} GFLOP/s\n{:<10} {:>13} {:>26} {:>26} {:>26}\n",
                                  options.preset, options.precision, threads, ops::cpu::name_of(ops::cpu::isa()),
                                  ceiling, "product", "shape", "forward", "input gradient", "weight gradient");

@@ -6,6 +6,8 @@
 
 #include "comm/bootstrap.h"
 #include "framework/base/threads.h"
+#include "framework/tensor/tensor.h"
+#include "framework/train/gemm_ceiling.h"
 #include "launch/bench.h"
 #include "ops/cpu/isa.h"
 
@@ -26,7 +28,7 @@ int bench_train(const BenchOptions& options) {
   const auto r = train::bench_train(train::preset(options.preset), settings, *communicator);
   // Measured by all ranks at once, since they share the machine's memory and power.
   communicator->barrier(default_stream({})).wait_host();
-  double ceiling = gemm_ceiling_gflops(options.dtype());
+  double ceiling = train::gemm_ceiling_gflops(options.dtype(), 0.3);
   communicator->all_reduce(comm::Buffer{&ceiling, 1, Dtype::f64, {}}, comm::Reduce::sum, default_stream({}))
       .wait_host();
   if (communicator->rank() != 0) return 0;

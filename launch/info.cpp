@@ -1,6 +1,5 @@
 #include <dnnl.h>
 #include <fmt/format.h>
-#include <google/protobuf/stubs/common.h>
 #include <hdf5.h>
 #include <mpi.h>
 #include <unicode/uversion.h>
@@ -53,7 +52,6 @@ nlohmann::json versions() {
           {"hdf5", fmt::format("{}.{}.{}", major, minor, release)},
           {"icu", icu_text.data()},
           {"sentencepiece", DUJIANG_SENTENCEPIECE_VERSION},
-          {"protobuf", google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION)},
           {"zstd", ZSTD_versionString()}};
 }
 

@@ -15,7 +15,7 @@ packages=(
   # the machine: MPI, matrix products (whose CMake package asks for OpenCL)
   libopenmpi-dev openmpi-bin libdnnl-dev ocl-icd-opencl-dev
   # data: shards, text, tokenizer
-  libhdf5-dev libicu-dev libsentencepiece-dev libprotobuf-dev protobuf-compiler libgumbo-dev libsimdjson-dev
+  libhdf5-dev libicu-dev libsentencepiece-dev libgumbo-dev libsimdjson-dev
   libxxhash-dev libssl-dev libzstd-dev zlib1g-dev
   # the command: configs, options, messages
   libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev libspdlog-dev
