@@ -1,11 +1,29 @@
 #include "data/shard/dataset_writer.h"
 
 #include <algorithm>
-#include <regex>
+#include <string_view>
 
 #include "framework/base/check.h"
 
 namespace dujiang::data {
+namespace {
+
+bool is_split_name(std::string_view name) {
+  return !name.empty() &&
+         std::ranges::all_of(name, [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; });
+}
+
+/// SPLIT-00000.h5 or SPLIT-00000.h5.tmp
+bool is_shard_name(std::string_view name) {
+  if (name.ends_with(".tmp")) name.remove_suffix(4);
+  if (!name.ends_with(".h5")) return false;
+  name.remove_suffix(3);
+  const auto dash = name.rfind('-');
+  return dash != name.npos && is_split_name(name.substr(0, dash)) && name.size() >= dash + 6 &&
+         std::ranges::all_of(name.substr(dash + 1), [](char c) { return c >= '0' && c <= '9'; });
+}
+
+}  // namespace
 
 DatasetWriter::DatasetWriter(std::filesystem::path folder, DatasetInfo info, std::int64_t shard_tokens)
     : folder_(std::move(folder)), info_(std::move(info)), shard_tokens_(shard_tokens) {
@@ -14,10 +32,9 @@ DatasetWriter::DatasetWriter(std::filesystem::path folder, DatasetInfo info, std
   if (!std::filesystem::is_directory(folder_)) fail_user("{}: cannot create this folder", folder_.string());
   if (std::filesystem::exists(folder_ / "manifest.json"))
     fail_user("{}: holds a dataset already; remove the folder or name another", folder_.string());
-  const std::regex shard_name("[a-z0-9_]+-[0-9]{5}\\.h5(\\.tmp)?");
   std::vector<std::filesystem::path> left;
   for (const auto& entry : std::filesystem::directory_iterator(folder_))
-    if (std::regex_match(entry.path().filename().string(), shard_name)) left.push_back(entry.path());
+    if (is_shard_name(entry.path().filename().string())) left.push_back(entry.path());
   for (const auto& path : left) std::filesystem::remove(path);
 }
 
@@ -30,10 +47,8 @@ void DatasetWriter::add(const std::string& split, const Document& document) {
     found = open_.end();
   }
   if (found == open_.end()) {
-    const bool good = !split.empty() && std::ranges::all_of(split, [](char c) {
-      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
-    });
-    if (!good) fail_user("{}: split '{}': use lower-case letters, digits and '_'", folder_.string(), split);
+    if (!is_split_name(split))
+      fail_user("{}: split '{}': use lower-case letters, digits and '_'", folder_.string(), split);
     const auto path = folder_ / fmt::format("{}-{:05}.h5", split, started_[split]++);
     found = open_.emplace(split, ShardWriter(path, split, info_)).first;
   }

@@ -24,7 +24,12 @@ class Builder {
     // In memory: HDF5 1.10 cannot be closed cleanly on a full disk, a plain write can.
     check(H5Pset_fapl_core(access, expected_bytes, 0));
     check(H5Pset_alignment(access, 1, 64));
-    file_ = {H5Fcreate(path_.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access), H5Fclose};
+    // Without times: the same documents give the same bytes, hence the same fingerprint.
+    Hdf5Handle creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
+    check(H5Pset_obj_track_times(creation, false));
+    plain_ = {H5Pcreate(H5P_DATASET_CREATE), H5Pclose};
+    check(H5Pset_obj_track_times(plain_, false));
+    file_ = {H5Fcreate(path_.c_str(), H5F_ACC_TRUNC, creation, access), H5Fclose};
     check(file_);
   }
 
@@ -35,7 +40,7 @@ class Builder {
 
   void column(const char* name, hid_t type, std::vector<hsize_t> sizes, const void* data) {
     Hdf5Handle space(H5Screate_simple(static_cast<int>(sizes.size()), sizes.data(), nullptr), H5Sclose);
-    Hdf5Handle column(H5Dcreate2(file_, name, type, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT), H5Dclose);
+    Hdf5Handle column(H5Dcreate2(file_, name, type, space, H5P_DEFAULT, plain_, H5P_DEFAULT), H5Dclose);
     check(column);
     check(H5Dwrite(column, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data));
   }
@@ -84,7 +89,7 @@ class Builder {
   }
 
   std::string path_;
-  Hdf5Handle file_;
+  Hdf5Handle plain_, file_;
 };
 
 template <class T>

@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <boost/test/unit_test.hpp>
+#include <chrono>
 #include <csignal>
 #include <fstream>
 #include <iterator>
+#include <thread>
 
 #include "data/shard/dataset.h"
 #include "data/shard/dataset_writer.h"
@@ -126,6 +128,15 @@ BOOST_AUTO_TEST_CASE(tokens_are_read_where_asked_and_nowhere_else) {
     BOOST_CHECK_THROW(shard.read(first, count, untouched.data()), Error);
   BOOST_CHECK_THROW(dataset.locate(50), Error);
   BOOST_CHECK_THROW(dataset.locate(-1), Error);
+}
+
+BOOST_AUTO_TEST_CASE(the_same_documents_give_the_same_bytes_at_any_time) {
+  const ScratchFolder first, second;
+  const Documents documents = random_documents(50, 40, 100, 3);
+  const auto a = write_dataset(first.path(), documents, 100);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));  // HDF5 keeps times in seconds
+  const auto b = write_dataset(second.path(), documents, 100);
+  BOOST_TEST(a.shards[0].xxh3 == b.shards[0].xxh3);
 }
 
 BOOST_AUTO_TEST_CASE(splits_are_shards_of_their_own) {
