@@ -297,6 +297,7 @@ BOOST_AUTO_TEST_CASE(the_resolved_config_reads_back_to_itself) {
   const Config again = load_config(folder.write("again.yaml", yaml));
   BOOST_TEST(to_yaml(again) == yaml);
   BOOST_TEST(again.optimizer.eps == config.optimizer.eps);
+  BOOST_TEST(again.comm.timeout.count() == 1500);
   BOOST_TEST(again.optimizer.groups[0].match == "*.norm: \"x\"");
   BOOST_TEST(again.data.sources[0].separator == "---");
   BOOST_TEST(again.log.dir == "~user");
