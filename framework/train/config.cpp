@@ -5,6 +5,7 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <functional>
 
 #include "framework/base/check.h"
 #include "framework/train/config_checks.h"
