@@ -66,8 +66,8 @@ section() {
     sed 's/ *#.*//; /^$/d'
 }
 
-# figure FILE FIELD: a number out of a JSON object.
-figure() { grep -o "\"$2\": *[-+0-9.eE]*" "$1" | head -n 1 | sed 's/.*: *//'; }
+# figure FILE FIELD: a number out of a JSON object as ours are printed: what is nested is indented deeper.
+figure() { grep -v '^    ' "$1" | grep -o "\"$2\": *[-+0-9.eE]*" | head -n 1 | sed 's/.*: *//'; }
 
 fetch_text() {
   local package deb
@@ -153,9 +153,8 @@ sample() {
 # line LABEL BITS_PER_BYTE: one row of the table of scores, and on which side of it the model lies.
 line() {
   awk -v label="$1" -v bits="$2" -v model="$bits" 'BEGIN {
-    difference = (bits / model - 1) * 100
-    printf "  %6.3f  %-58s model %s by %.1f %%\n", bits, label, difference >= 0 ? "better" : "worse", \
-      difference >= 0 ? difference : -difference }'
+    gain = (bits / model - 1) * 100
+    printf "  %6.3f  %-52s the model is %s by %.1f %%\n", bits, label, (gain < 0 ? "worse" : "better"), (gain < 0 ? -gain : gain) }'
 }
 
 summary() {
