@@ -12,7 +12,8 @@ using namespace dujiang::test;
 namespace {
 
 Stream cpu{Device{}};
-const std::int64_t sizes[][3] = {{0, 5, 3}, {1, 1, 1}, {7, 3, 0}, {50, 11, 33}, {600, 40, 200}};  // n, v, d
+const std::int64_t sizes[][3] = {{0, 5, 3},    {1, 1, 1},      {7, 3, 0},
+                                 {50, 11, 33}, {600, 40, 200}, {1000, 9, 40}};  // n, v, d
 
 struct ThreeThreads {
   ThreeThreads() { set_thread_count(3); }
