@@ -202,6 +202,21 @@ BOOST_AUTO_TEST_CASE(epochs_differ_in_order_and_in_cuts) {
   BOOST_TEST(common.size() < static_cast<std::size_t>(n / 4));
 }
 
+BOOST_AUTO_TEST_CASE(parts_of_one_document_come_in_another_order_each_epoch) {
+  const ScratchFolder folder;
+  std::vector<std::int32_t> text(640);
+  std::iota(text.begin(), text.end(), 1);
+  write_dataset(folder.path(), {text}, 1000);
+  Sampler sampler(std::make_shared<Dataset>(folder.path(), "train"), 32, Packing::documents, 5);
+  Batch stored, first, second;
+  Sampler(std::make_shared<Dataset>(folder.path(), "train"), 32, Packing::documents, {}).fill(0, 20, stored);
+  sampler.fill(0, 20, first);
+  sampler.fill(20, 20, second);
+  BOOST_TEST(std::ranges::equal(stored.tokens, text));
+  BOOST_CHECK(first.tokens != stored.tokens);
+  BOOST_CHECK(first.tokens != second.tokens);
+}
+
 BOOST_AUTO_TEST_CASE(a_sequence_depends_on_its_number_alone) {
   const Fixture data;
   for (const auto packing : {Packing::documents, Packing::none}) {
