@@ -44,10 +44,11 @@ class Objective {
     each(outputs, [&](double c, double y) { sum += c * y; });
     return sum;
   }
-  /// The magnitudes that were added up: roundoff times this is how exact value() is.
+  /// The magnitudes that were added up: roundoff times this is how exact value() is. An output below 1 may be the
+  /// difference of terms of that size.
   double magnitude(const Tensors& outputs) const {
     double sum = 0;
-    each(outputs, [&](double c, double y) { sum += std::abs(c * y); });
+    each(outputs, [&](double c, double y) { sum += std::abs(c) * std::max(1.0, std::abs(y)); });
     return sum;
   }
   Tensor weights(const Tensor& output, std::size_t index) const {
