@@ -162,7 +162,7 @@ class OpsBench {
   void optimizer() {
     const std::int64_t n = models::parameter_count(preset_.model);
     const Tensor master = floats({n}), m = floats({n}), v = floats({n}), grad = floats({n}),
-                 norm = filled({1}, 0, Dtype::f64);
+                 norm = Tensor::zeros({1}, Dtype::f64);
     const Tensor param = dtype_ == Dtype::f32 ? Tensor() : filled({n});
     const double four = 4.0 * static_cast<double>(n);
     row("sum_of_squares", 1, four, 0, [&] { ops::sum_of_squares(stream_, grad, norm); });

@@ -232,6 +232,11 @@ std::int64_t parameter_count(const ModelConfig& c) {
   return embedding * (c.tie_word_embeddings ? 1 : 2) + c.num_hidden_layers * block + c.hidden_size;
 }
 
+double training_flops_per_token(const ModelConfig& c, std::int64_t sequence_length) {
+  return 6.0 * static_cast<double>(parameter_count(c)) +
+         6.0 * static_cast<double>(c.num_hidden_layers * c.num_attention_heads * c.head_dim * sequence_length);
+}
+
 ModelConfig from_hf_json(const std::filesystem::path& path) {
   const Json json = read_json(path);
   std::vector<std::string> faults;

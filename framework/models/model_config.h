@@ -39,6 +39,10 @@ std::vector<std::string> validate(const ModelConfig& config);
 /// The number of weights; tied embeddings count once.
 std::int64_t parameter_count(const ModelConfig& config);
 
+/// FLOPs of training on one token, forward and backward: 6 * parameters + 6 * layers * heads * head_dim * sequence (the
+/// causal half of the scores).
+double training_flops_per_token(const ModelConfig& config, std::int64_t sequence_length);
+
 /// Reads a config.json in the spellings of transformers 4 (rope_theta) and 5 (rope_parameters); fields that are left
 /// out have Qwen3Config's defaults. A generation_config.json beside it decides eos_token_ids. UserError naming the file
 /// and every field that is malformed, unsound or not supported (other model types, scaled RoPE, sliding windows, ...).

@@ -96,12 +96,9 @@ BenchTrainResult bench_train(const Preset& preset, const BenchTrainOptions& opti
   result.backward_ms = middle.step.backward_ms;
   result.comm_exposed_ms = middle.step.comm_exposed_ms;
   result.optimizer_ms = middle.step.optimizer_ms;
-  const double per_token = 6.0 * static_cast<double>(result.parameters) +
-                           6.0 * static_cast<double>(config.num_hidden_layers * config.num_attention_heads *
-                                                     config.head_dim * result.sequence);
   result.tokens_per_s =
       static_cast<double>(result.micro_batch * result.sequence * communicator.size()) / result.step_ms * 1e3;
-  result.gflops = result.tokens_per_s * per_token / 1e9;
+  result.gflops = result.tokens_per_s * models::training_flops_per_token(config, result.sequence) / 1e9;
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   result.peak_rss_mib = static_cast<double>(usage.ru_maxrss) / 1024.0;

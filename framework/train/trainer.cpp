@@ -38,12 +38,6 @@ std::string readable(double seconds) {
   return fmt::format("{} s", s);
 }
 
-// The model's FLOPs per token, forward and backward, as in the benchmark's definition.
-double flops_per_token(const models::ModelConfig& c, std::int64_t sequence_length) {
-  return 6.0 * static_cast<double>(models::parameter_count(c)) +
-         6.0 * static_cast<double>(c.num_hidden_layers * c.num_attention_heads * c.head_dim * sequence_length);
-}
-
 class Run {
  public:
   Run(const Config& config, comm::Communicator& communicator)
@@ -54,11 +48,10 @@ class Run {
     step_ = std::make_unique<TrainStep>(*model_, communicator_, config_.optimizer, config_.train.precision);
   }
 
-  TrainOutcome run(const TrainOptions& options) {
+  TrainOutcome run(const TrainOptions& options, const StopSignal& signal) {
     start(options.resume);
     TrainOutcome outcome;
     outcome.step = done_;
-    const StopSignal signal(communicator_.size() == 1);
     data::Batch batch;
     interval_start_ = std::chrono::steady_clock::now();
     while (done_ < total_ && !outcome.stopped) {
@@ -231,7 +224,7 @@ class Run {
     if (done_ % config_.log.every != 0 && done_ != total_) return;
     const double seconds = Seconds(std::chrono::steady_clock::now() - interval_start_).count();
     const double speed = tokens * static_cast<double>(interval_steps_) / seconds;
-    const double gflops = speed * flops_per_token(config_.model, config_.data.sequence_length) / 1e9;
+    const double gflops = speed * models::training_flops_per_token(config_.model, config_.data.sequence_length) / 1e9;
     const double left = seconds / static_cast<double>(interval_steps_) * static_cast<double>(total_ - done_);
     spdlog::info(
         "step {}/{}  loss {:.4f}  lr {:.2e}  norm {:.2f}  {:.0f} tokens/s  {:.0f} % of the GEMM ceiling  {} left",
@@ -299,7 +292,8 @@ class Run {
 }  // namespace
 
 TrainOutcome train(const Config& config, const TrainOptions& options, comm::Communicator& communicator) {
-  return Run(config, communicator).run(options);
+  const StopSignal signal(communicator.size() == 1);  // from here on: start-up may take a while
+  return Run(config, communicator).run(options, signal);
 }
 
 }  // namespace dujiang::train
