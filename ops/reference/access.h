@@ -23,8 +23,12 @@ inline double load(const View& view, std::int64_t offset) {
       return view.as<f16>()[offset];
     case Dtype::f64:
       return view.as<double>()[offset];
-    default:
+    case Dtype::i32:
       return view.as<std::int32_t>()[offset];
+    case Dtype::i64:
+      return static_cast<double>(view.as<std::int64_t>()[offset]);
+    default:
+      fail("the reference loops read no {}", name_of(view.dtype));
   }
 }
 inline void store(const View& view, std::int64_t offset, double value) {
@@ -41,8 +45,14 @@ inline void store(const View& view, std::int64_t offset, double value) {
     case Dtype::f64:
       view.as<double>()[offset] = value;
       return;
-    default:
+    case Dtype::i32:
       view.as<std::int32_t>()[offset] = static_cast<std::int32_t>(value);
+      return;
+    case Dtype::i64:
+      view.as<std::int64_t>()[offset] = static_cast<std::int64_t>(value);
+      return;
+    default:
+      fail("the reference loops write no {}", name_of(view.dtype));
   }
 }
 

@@ -11,24 +11,11 @@
 #include "data/shard/dataset_writer.h"
 #include "framework/base/check.h"
 #include "framework/base/philox.h"
+#include "tests/support/temp_folder.h"
 
 namespace dujiang::data {
 
-class ScratchFolder {
- public:
-  ScratchFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "dujiang-XXXXXX").string();
-    DUJIANG_CHECK(::mkdtemp(name.data()), "mkdtemp {}", name);
-    path_ = name;
-  }
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-  ~ScratchFolder() { std::filesystem::remove_all(path_); }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
+using test::TempFolder;
 
 using Documents = std::vector<std::vector<std::int32_t>>;
 

@@ -5,7 +5,7 @@
 
 #include "data/corpus/pipeline.h"
 #include "framework/base/check.h"
-#include "tests/data/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 using namespace dujiang;
 using namespace dujiang::data;

@@ -10,7 +10,7 @@
 #include "data/corpus/source.h"
 #include "data/corpus/utf8.h"
 #include "framework/base/check.h"
-#include "tests/data/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 using namespace dujiang;
 using namespace dujiang::data;

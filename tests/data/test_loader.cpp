@@ -17,7 +17,7 @@ using namespace dujiang::data;
 namespace {
 
 struct Fixture {
-  ScratchFolder folder;
+  TempFolder folder;
   Documents documents;
   std::shared_ptr<const Dataset> dataset;
   explicit Fixture(int count = 60, int longest = 50, std::uint64_t seed = 1) {
@@ -29,7 +29,7 @@ struct Fixture {
 
 /// Documents whose every token tells document and place: token = 100 * document + place, the end token too.
 struct Numbered {
-  ScratchFolder folder;
+  TempFolder folder;
   Documents documents;
   std::shared_ptr<const Dataset> dataset;
   Numbered() {
@@ -203,7 +203,7 @@ BOOST_AUTO_TEST_CASE(epochs_differ_in_order_and_in_cuts) {
 }
 
 BOOST_AUTO_TEST_CASE(parts_of_one_document_come_in_another_order_each_epoch) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   std::vector<std::int32_t> text(640);
   std::iota(text.begin(), text.end(), 1);
   write_dataset(folder.path(), {text}, 1000);
@@ -316,7 +316,7 @@ BOOST_AUTO_TEST_CASE(a_state_of_other_data_or_settings_is_refused_naming_what_di
 BOOST_AUTO_TEST_CASE(the_fingerprint_is_of_content_and_order) {
   const Documents documents = random_documents(30, 50, 1000, 1);
   auto print = [&](const Documents& some, std::int64_t vocab_size) {
-    const ScratchFolder folder;
+    const TempFolder folder;
     write_dataset(folder.path(), some, vocab_size);
     return Dataset(folder.path(), "train").fingerprint();
   };
@@ -331,7 +331,7 @@ BOOST_AUTO_TEST_CASE(the_fingerprint_is_of_content_and_order) {
 }
 
 BOOST_AUTO_TEST_CASE(an_error_in_the_prefetching_thread_comes_out_of_next) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   write_dataset(folder.path(), random_documents(60, 50, 1000, 1), 1000);
   const auto path = folder.path() / "train-00000.h5";
   {

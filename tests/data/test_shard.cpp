@@ -72,7 +72,7 @@ std::vector<std::string> names_in(const fs::path& folder) {
 BOOST_AUTO_TEST_CASE(what_is_written_is_read_back_in_both_widths_and_by_both_ways) {
   for (const std::int64_t vocab_size :
        {std::int64_t{300}, std::int64_t{65536}, std::int64_t{65537}, std::int64_t{150000}}) {
-    const ScratchFolder folder;
+    const TempFolder folder;
     Documents documents = random_documents(200, 300, vocab_size, 7);
     documents[3] = {static_cast<std::int32_t>(vocab_size - 1), 0};
     documents[4].clear();
@@ -108,7 +108,7 @@ BOOST_AUTO_TEST_CASE(what_is_written_is_read_back_in_both_widths_and_by_both_way
 }
 
 BOOST_AUTO_TEST_CASE(tokens_are_read_where_asked_and_nowhere_else) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   const Documents documents = random_documents(50, 40, 100, 3);
   write_dataset(folder.path(), documents, 100);
   std::vector<std::int32_t> all;
@@ -135,7 +135,7 @@ BOOST_AUTO_TEST_CASE(tokens_are_read_where_asked_and_nowhere_else) {
 }
 
 BOOST_AUTO_TEST_CASE(the_same_documents_give_the_same_bytes_at_any_time) {
-  const ScratchFolder first, second;
+  const TempFolder first, second;
   const Documents documents = random_documents(50, 40, 100, 3);
   const auto a = write_dataset(first.path(), documents, 100);
   std::this_thread::sleep_for(std::chrono::milliseconds(1100));  // HDF5 keeps times in seconds
@@ -144,7 +144,7 @@ BOOST_AUTO_TEST_CASE(the_same_documents_give_the_same_bytes_at_any_time) {
 }
 
 BOOST_AUTO_TEST_CASE(splits_are_shards_of_their_own) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   DatasetWriter writer(folder.path(), some_info(10));
   const std::vector<std::int32_t> a{1, 2, 0}, b{3, 0};
   writer.add("train", {a});
@@ -159,7 +159,7 @@ BOOST_AUTO_TEST_CASE(splits_are_shards_of_their_own) {
 }
 
 BOOST_AUTO_TEST_CASE(bad_documents_and_settings_are_refused) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   const std::vector<std::int32_t> good{1}, high{1, 10}, negative{-1}, none;
   {
     DatasetWriter writer(folder.path(), some_info(10));
@@ -185,7 +185,7 @@ BOOST_AUTO_TEST_CASE(bad_documents_and_settings_are_refused) {
 }
 
 BOOST_AUTO_TEST_CASE(a_dataset_is_never_changed_and_what_a_cut_short_call_left_is_removed) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   std::ofstream(folder.path() / "train-00000.h5") << "half";
   std::ofstream(folder.path() / "train-00007.h5.tmp") << "half";
   std::ofstream(folder.path() / "notes.txt") << "mine";
@@ -197,7 +197,7 @@ BOOST_AUTO_TEST_CASE(a_dataset_is_never_changed_and_what_a_cut_short_call_left_i
 }
 
 BOOST_AUTO_TEST_CASE(every_truncation_is_refused_by_name) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   write_dataset(folder.path(), random_documents(300, 3000, 5000, 1), 5000);
   const auto path = folder.path() / "train-00000.h5";
   const auto size = static_cast<std::int64_t>(fs::file_size(path));
@@ -215,7 +215,7 @@ BOOST_AUTO_TEST_CASE(every_truncation_is_refused_by_name) {
 }
 
 BOOST_AUTO_TEST_CASE(an_altered_token_byte_is_named_by_file_and_block) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   write_dataset(folder.path(), random_documents(1500, 2000, 200, 5), 200, 900000);
   const auto path = folder.path() / "train-00001.h5";
   const auto start = token_offset(path);
@@ -238,7 +238,7 @@ BOOST_AUTO_TEST_CASE(an_altered_token_byte_is_named_by_file_and_block) {
 }
 
 BOOST_AUTO_TEST_CASE(any_altered_byte_of_a_shard_is_found_and_none_crashes) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   write_dataset(folder.path(), random_documents(20, 40, 200, 5), 200);
   const auto path = folder.path() / "train-00000.h5";
   const auto size = static_cast<std::int64_t>(fs::file_size(path));
@@ -261,7 +261,7 @@ BOOST_AUTO_TEST_CASE(any_altered_byte_of_a_shard_is_found_and_none_crashes) {
 }
 
 BOOST_AUTO_TEST_CASE(a_damaged_manifest_is_refused_by_name) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   write_dataset(folder.path(), random_documents(20, 40, 200, 5), 200);
   const auto path = folder.path() / "manifest.json";
   std::ifstream in(path);
@@ -284,7 +284,7 @@ BOOST_AUTO_TEST_CASE(a_damaged_manifest_is_refused_by_name) {
 }
 
 BOOST_AUTO_TEST_CASE(columns_in_chunks_are_read_through_hdf5) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   const Documents documents = random_documents(30, 100, 500, 9);
   write_dataset(folder.path(), documents, 500);
   const auto path = folder.path() / "train-00000.h5";
@@ -312,7 +312,7 @@ BOOST_AUTO_TEST_CASE(columns_in_chunks_are_read_through_hdf5) {
 }
 
 BOOST_AUTO_TEST_CASE(a_write_cut_short_leaves_no_file_and_names_it) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   rlimit before{};
   ::getrlimit(RLIMIT_FSIZE, &before);
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
@@ -332,7 +332,7 @@ BOOST_AUTO_TEST_CASE(a_write_cut_short_leaves_no_file_and_names_it) {
 }
 
 BOOST_AUTO_TEST_CASE(a_full_disk_leaves_no_file_and_names_it) {
-  const ScratchFolder folder;
+  const TempFolder folder;
   if (::mount("tmpfs", folder.path().c_str(), "tmpfs", 0, "size=256k") != 0) {
     std::puts("a_full_disk_leaves_no_file_and_names_it: skipped, mounting a small tmpfs needs privilege");
     return;

@@ -11,7 +11,7 @@
 #include "data/tokenizer/train.h"
 #include "framework/base/check.h"
 #include "framework/base/philox.h"
-#include "tests/data/temp_folder.h"
+#include "tests/support/temp_folder.h"
 
 using namespace dujiang;
 using namespace dujiang::data;

@@ -16,22 +16,13 @@
 #include "framework/base/check.h"
 #include "framework/train/checkpoint.h"
 #include "framework/train/safetensors.h"
+#include "tests/support/temp_folder.h"
 
 using namespace dujiang;
 using namespace dujiang::train;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "dujiang-checkpoint-XXXXXX").string();
-    BOOST_REQUIRE(::mkdtemp(name.data()));
-    path = name;
-  }
-  ~Folder() { fs::remove_all(path); }
-};
 
 std::string bytes_of(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
@@ -133,8 +124,8 @@ int with_file_limit(rlim_t limit, bool killed, const auto& body) {
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(tensors_of_every_dtype_and_shape_come_back_to_the_bit) {
-  Folder folder;
-  const auto path = folder.path / "t.safetensors";
+  test::TempFolder folder;
+  const auto path = folder.path() / "t.safetensors";
   std::vector<NamedTensor> tensors = {{"b", counting({3, 5})},
                                       {"half", counting({7}).to(Dtype::bf16)},
                                       {"f16", counting({1, 3}).to(Dtype::f16)},
@@ -161,13 +152,13 @@ BOOST_AUTO_TEST_CASE(tensors_of_every_dtype_and_shape_come_back_to_the_bit) {
   const std::string bytes = bytes_of(path);
   std::memcpy(&length, bytes.data(), 8);
   BOOST_TEST(length % 8 == 0u);
-  BOOST_TEST(names_in(folder.path) == std::vector<std::string>{"t.safetensors"}, boost::test_tools::per_element());
+  BOOST_TEST(names_in(folder.path()) == std::vector<std::string>{"t.safetensors"}, boost::test_tools::per_element());
   BOOST_CHECK_THROW(file.read("none"), Error);
 }
 
 BOOST_AUTO_TEST_CASE(reading_converts_between_floating_dtypes_only) {
-  Folder folder;
-  const auto path = folder.path / "t.safetensors";
+  test::TempFolder folder;
+  const auto path = folder.path() / "t.safetensors";
   const std::int32_t ids[] = {1, 2};
   write_safetensors(path, std::vector<NamedTensor>{{"x", counting({4, 2}).to(Dtype::bf16)},
                                                    {"ids", Tensor::of(std::span<const std::int32_t>(ids), {2})}});
@@ -180,8 +171,8 @@ BOOST_AUTO_TEST_CASE(reading_converts_between_floating_dtypes_only) {
 }
 
 BOOST_AUTO_TEST_CASE(a_truncated_file_is_refused_at_every_length) {
-  Folder folder;
-  const auto path = folder.path / "t.safetensors";
+  test::TempFolder folder;
+  const auto path = folder.path() / "t.safetensors";
   write_safetensors(path, std::vector<NamedTensor>{{"x", counting({4})}, {"y", counting({3}).to(Dtype::bf16)}});
   const std::string whole = bytes_of(path);
   for (std::size_t length = 0; length < whole.size(); ++length) {
@@ -195,8 +186,8 @@ BOOST_AUTO_TEST_CASE(a_truncated_file_is_refused_at_every_length) {
 }
 
 BOOST_AUTO_TEST_CASE(an_altered_header_is_refused_naming_file_and_tensor) {
-  Folder folder;
-  const auto path = folder.path / "t.safetensors";
+  test::TempFolder folder;
+  const auto path = folder.path() / "t.safetensors";
   const auto refused = [&](const std::string& header, std::size_t data = 8) {
     write_raw(path, header, data);
     return message_of([&] { SafetensorsFile file(path); });
@@ -226,28 +217,28 @@ BOOST_AUTO_TEST_CASE(an_altered_header_is_refused_naming_file_and_tensor) {
   BOOST_TEST(contains(refused(R"({"__metadata__":{"a":1}})", 0), "__metadata__"));
   write(path, std::string(7, '\xff') + std::string(20, 'x'));
   BOOST_TEST(contains(message_of([&] { SafetensorsFile file(path); }), "its header claims"));
-  BOOST_TEST(contains(message_of([&] { SafetensorsFile file(folder.path / "none"); }), "none: cannot be opened"));
+  BOOST_TEST(contains(message_of([&] { SafetensorsFile file(folder.path() / "none"); }), "none: cannot be opened"));
 }
 
 BOOST_AUTO_TEST_CASE(a_large_set_is_split_by_size_and_read_as_one) {
-  Folder folder;
+  test::TempFolder folder;
   std::vector<NamedTensor> tensors;
   for (int i = 0; i < 5; ++i) tensors.push_back({"t" + std::to_string(i), counting({10}, static_cast<float>(i))});
-  write_safetensors_set(folder.path, "model", tensors, 80);  // two tensors of 40 bytes a file
+  write_safetensors_set(folder.path(), "model", tensors, 80);  // two tensors of 40 bytes a file
   const std::vector<std::string> files = {"model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors",
                                           "model-00003-of-00003.safetensors", "model.safetensors.index.json"};
-  BOOST_TEST(names_in(folder.path) == files, boost::test_tools::per_element());
-  const SafetensorsSet set(folder.path, "model");
+  BOOST_TEST(names_in(folder.path()) == files, boost::test_tools::per_element());
+  const SafetensorsSet set(folder.path(), "model");
   BOOST_TEST(set.names().size() == 5u);
   for (const auto& [name, tensor] : tensors) BOOST_TEST((set.read(name).floats() == tensor.floats()), name);
 
-  const auto index = folder.path / "model.safetensors.index.json";
-  const auto second = folder.path / files[1];
+  const auto index = folder.path() / "model.safetensors.index.json";
+  const auto second = folder.path() / files[1];
   const std::string text = bytes_of(index), data = bytes_of(second);
-  const auto refused = [&] { return message_of([&] { SafetensorsSet broken(folder.path, "model"); }); };
+  const auto refused = [&] { return message_of([&] { SafetensorsSet broken(folder.path(), "model"); }); };
   fs::remove(second);
   BOOST_TEST(contains(refused(), index.string() + ": lists model-00002-of-00003.safetensors, which is missing"));
-  fs::copy_file(folder.path / files[0], second);
+  fs::copy_file(folder.path() / files[0], second);
   BOOST_TEST(contains(refused(), "tensor t0 lies in"));
   write_safetensors(second, std::vector<NamedTensor>{tensors[2]});
   BOOST_TEST(contains(refused(), second.string() + ": tensor t3 is missing"));
@@ -261,147 +252,147 @@ BOOST_AUTO_TEST_CASE(a_large_set_is_split_by_size_and_read_as_one) {
 }
 
 BOOST_AUTO_TEST_CASE(a_checkpoint_comes_back_whole) {
-  Folder folder;
-  const auto tokenizer = folder.path / "tokenizer";
+  test::TempFolder folder;
+  const auto tokenizer = folder.path() / "tokenizer";
   fs::create_directory(tokenizer);
   write(tokenizer / "tokenizer.json", "{}");
   write(tokenizer / "other.bin", "x");
   CheckpointContents contents = contents_of(1);
   contents.tokenizer = tokenizer;
   contents.dtype = Dtype::bf16;
-  const auto dir = save_checkpoint(folder.path / "runs/a", 200, contents, 3);
+  const auto dir = save_checkpoint(folder.path() / "runs/a", 200, contents, 3);
   BOOST_TEST(dir.filename() == "step-000200");
   const std::vector<std::string> files = {"config.json", "generation_config.json", "model.safetensors",
                                           "optimizer",   "tokenizer.json",         "trainer_state.json"};
   BOOST_TEST(names_in(dir) == files, boost::test_tools::per_element());
   check_holds(dir, 200, 1);
   require_same_model(dir, small_model());
-  BOOST_TEST((newest_checkpoint(folder.path / "runs/a") == dir));
+  BOOST_TEST((newest_checkpoint(folder.path() / "runs/a") == dir));
 
   // What a later layout needs to find its part.
   const SafetensorsFile optimizer(dir / "optimizer/optimizer.safetensors");
   const auto boxes = nlohmann::json::parse(optimizer.metadata().at("boxes"));
   BOOST_TEST(boxes["model.embed_tokens.weight.m"].dump() == R"({"global":[10,8],"offset":[0,0]})");
 
-  contents.tokenizer = folder.path / "runs";
-  BOOST_TEST(contains(message_of([&] { save_checkpoint(folder.path / "runs/a", 300, contents, 3); }),
+  contents.tokenizer = folder.path() / "runs";
+  BOOST_TEST(contains(message_of([&] { save_checkpoint(folder.path() / "runs/a", 300, contents, 3); }),
                       "runs: holds no tokenizer"));
-  BOOST_TEST(names_in(folder.path / "runs/a") == std::vector<std::string>{"step-000200"},
+  BOOST_TEST(names_in(folder.path() / "runs/a") == std::vector<std::string>{"step-000200"},
              boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(the_newest_stay_and_a_step_saved_again_is_replaced) {
-  Folder folder;
-  for (int step : {1, 2, 3, 4}) save_checkpoint(folder.path, step, contents_of(static_cast<float>(step)), 2);
+  test::TempFolder folder;
+  for (int step : {1, 2, 3, 4}) save_checkpoint(folder.path(), step, contents_of(static_cast<float>(step)), 2);
   const std::vector<std::string> last_two = {"step-000003", "step-000004"};
-  BOOST_TEST(names_in(folder.path) == last_two, boost::test_tools::per_element());
-  save_checkpoint(folder.path, 4, contents_of(44), 2);
-  BOOST_TEST(names_in(folder.path) == last_two, boost::test_tools::per_element());
-  check_holds(*newest_checkpoint(folder.path), 4, 44);
+  BOOST_TEST(names_in(folder.path()) == last_two, boost::test_tools::per_element());
+  save_checkpoint(folder.path(), 4, contents_of(44), 2);
+  BOOST_TEST(names_in(folder.path()) == last_two, boost::test_tools::per_element());
+  check_holds(*newest_checkpoint(folder.path()), 4, 44);
   // An earlier step than those there: what was just written is never what goes.
-  save_checkpoint(folder.path, 1, contents_of(1), 1);
-  BOOST_TEST(names_in(folder.path) == std::vector<std::string>{"step-000001"}, boost::test_tools::per_element());
-  BOOST_TEST(!newest_checkpoint(folder.path / "none"));
+  save_checkpoint(folder.path(), 1, contents_of(1), 1);
+  BOOST_TEST(names_in(folder.path()) == std::vector<std::string>{"step-000001"}, boost::test_tools::per_element());
+  BOOST_TEST(!newest_checkpoint(folder.path() / "none"));
 }
 
 BOOST_AUTO_TEST_CASE(a_damaged_checkpoint_is_passed_over) {
-  Folder folder;
-  const auto first = save_checkpoint(folder.path, 1, contents_of(1), 3);
-  const auto second = save_checkpoint(folder.path, 2, contents_of(2), 3);
-  fs::create_directory(folder.path / "step-000009");  // nothing in it
-  fs::create_directory(folder.path / "step-x");
-  BOOST_TEST((newest_checkpoint(folder.path) == second));
+  test::TempFolder folder;
+  const auto first = save_checkpoint(folder.path(), 1, contents_of(1), 3);
+  const auto second = save_checkpoint(folder.path(), 2, contents_of(2), 3);
+  fs::create_directory(folder.path() / "step-000009");  // nothing in it
+  fs::create_directory(folder.path() / "step-x");
+  BOOST_TEST((newest_checkpoint(folder.path()) == second));
   const auto size = fs::file_size(second / "model.safetensors");
   fs::resize_file(second / "model.safetensors", size - 1);
-  BOOST_TEST((newest_checkpoint(folder.path) == first));
+  BOOST_TEST((newest_checkpoint(folder.path()) == first));
   fs::resize_file(second / "model.safetensors", size);
-  BOOST_TEST((newest_checkpoint(folder.path) == second));
+  BOOST_TEST((newest_checkpoint(folder.path()) == second));
   write(second / "trainer_state.json", "{");
-  BOOST_TEST((newest_checkpoint(folder.path) == first));
+  BOOST_TEST((newest_checkpoint(folder.path()) == first));
   BOOST_TEST(contains(message_of([&] { load_trainer_state(second); }), "trainer_state.json: damaged"));
   write(second / "trainer_state.json", R"({"format": 99})");
   BOOST_TEST(contains(message_of([&] { load_trainer_state(second); }), "format: expected 1, found 99"));
-  BOOST_TEST(contains(message_of([&] { load_trainer_state(folder.path); }), "trainer_state.json: cannot be read"));
+  BOOST_TEST(contains(message_of([&] { load_trainer_state(folder.path()); }), "trainer_state.json: cannot be read"));
   // A damaged one does not count among those that stay.
-  save_checkpoint(folder.path, 3, contents_of(3), 2);
+  save_checkpoint(folder.path(), 3, contents_of(3), 2);
   BOOST_TEST(fs::exists(first));
 }
 
 BOOST_AUTO_TEST_CASE(a_full_disk_keeps_the_previous_checkpoint) {
-  Folder folder;
-  const auto first = save_checkpoint(folder.path, 1, contents_of(1, 100), 1);
+  test::TempFolder folder;
+  const auto first = save_checkpoint(folder.path(), 1, contents_of(1, 100), 1);
   const auto whole = fs::file_size(first / "optimizer/optimizer.safetensors");
   // Limits that stop the save at config.json, at the weights and at the optimizer's tensors.
   const std::pair<rlim_t, std::string> stops[] = {
       {10, "config.json"}, {1200, "model.safetensors"}, {whole - 1, "optimizer/optimizer.safetensors"}};
   for (const auto& [limit, file] : stops) {
     const int status = with_file_limit(limit, false, [&, &file = file] {
-      const auto message = message_of([&] { save_checkpoint(folder.path, 2, contents_of(2, 100), 1); });
+      const auto message = message_of([&] { save_checkpoint(folder.path(), 2, contents_of(2, 100), 1); });
       return contains(message, file + ": cannot be written: File too large");
     });
     BOOST_TEST_CONTEXT("limit " << limit) {
       BOOST_TEST((WIFEXITED(status) && WEXITSTATUS(status) == 0));
-      BOOST_TEST(names_in(folder.path) == std::vector<std::string>{"step-000001"}, boost::test_tools::per_element());
-      check_holds(*newest_checkpoint(folder.path), 1, 1, 100);
+      BOOST_TEST(names_in(folder.path()) == std::vector<std::string>{"step-000001"}, boost::test_tools::per_element());
+      check_holds(*newest_checkpoint(folder.path()), 1, 1, 100);
     }
   }
 }
 
 BOOST_AUTO_TEST_CASE(a_save_killed_in_the_middle_leaves_no_half_checkpoint) {
-  Folder folder;
-  save_checkpoint(folder.path, 1, contents_of(1, 100), 1);
+  test::TempFolder folder;
+  save_checkpoint(folder.path(), 1, contents_of(1, 100), 1);
   for (rlim_t limit : {10, 1200, 3000}) {
     const int status = with_file_limit(limit, true, [&] {
-      save_checkpoint(folder.path, 2, contents_of(2, 100), 1);
+      save_checkpoint(folder.path(), 2, contents_of(2, 100), 1);
       return true;
     });
     BOOST_TEST_CONTEXT("limit " << limit) {
       BOOST_TEST((WIFSIGNALED(status) && WTERMSIG(status) == SIGXFSZ));
       const std::vector<std::string> left = {".step-000002.tmp", "step-000001"};
-      BOOST_TEST(names_in(folder.path) == left, boost::test_tools::per_element());
-      check_holds(*newest_checkpoint(folder.path), 1, 1, 100);
+      BOOST_TEST(names_in(folder.path()) == left, boost::test_tools::per_element());
+      check_holds(*newest_checkpoint(folder.path()), 1, 1, 100);
     }
   }
-  save_checkpoint(folder.path, 3, contents_of(3, 100), 1);
-  BOOST_TEST(names_in(folder.path) == std::vector<std::string>{"step-000003"}, boost::test_tools::per_element());
+  save_checkpoint(folder.path(), 3, contents_of(3, 100), 1);
+  BOOST_TEST(names_in(folder.path()) == std::vector<std::string>{"step-000003"}, boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(a_save_killed_at_any_time_leaves_a_whole_checkpoint) {
-  Folder folder;
-  save_checkpoint(folder.path, 1, contents_of(1), 2);
+  test::TempFolder folder;
+  save_checkpoint(folder.path(), 1, contents_of(1), 2);
   for (int i = 0; i < 20; ++i) {
     const pid_t child = ::fork();
     BOOST_REQUIRE(child >= 0);
     if (child == 0) {
-      for (int step = 2;; ++step) save_checkpoint(folder.path, 1 + step % 4, contents_of(1), 2);
+      for (int step = 2;; ++step) save_checkpoint(folder.path(), 1 + step % 4, contents_of(1), 2);
     }
     ::usleep(static_cast<useconds_t>(1000 + 700 * i));
     ::kill(child, SIGKILL);
     int status = 0;
     ::waitpid(child, &status, 0);
-    const auto newest = newest_checkpoint(folder.path);
+    const auto newest = newest_checkpoint(folder.path());
     BOOST_REQUIRE(newest.has_value());
     check_holds(*newest, load_trainer_state(*newest).step, 1);
   }
 }
 
 BOOST_AUTO_TEST_CASE(tensors_that_do_not_fit_the_model_are_named_with_their_file) {
-  Folder folder;
-  const auto file = folder.path / "model.safetensors";
+  test::TempFolder folder;
+  const auto file = folder.path() / "model.safetensors";
   const std::int32_t ids[] = {1};
   write_safetensors(file, std::vector<NamedTensor>{{"a", counting({2, 3})},
                                                    {"b", counting({4}).to(Dtype::f16)},
                                                    {"ids", Tensor::of(std::span<const std::int32_t>(ids), {1})},
                                                    {"lm_head.weight", counting({2})}});
   const auto refused = [&](std::vector<ExpectedTensor> expected) {
-    return message_of([&] { load_model_tensors(folder.path, expected); });
+    return message_of([&] { load_model_tensors(folder.path(), expected); });
   };
   BOOST_TEST(refused({{"a", {2, 3}}, {"b", {4}}, {"ids", {1}}}) ==
-             folder.path.string() + ": the tensors do not fit the model of config.json:\n  " + file.string() +
+             folder.path().string() + ": the tensors do not fit the model of config.json:\n  " + file.string() +
                  ": tensor ids: expected f32, bf16 or f16, found i32");
   const auto many = refused({{"a", {3, 2}}, {"c", {5}}});
   BOOST_TEST(contains(many, file.string() + ": tensor a: expected shape [3, 2], found [2, 3]"));
-  BOOST_TEST(contains(many, folder.path.string() + ": tensor c [5] is missing"));
+  BOOST_TEST(contains(many, folder.path().string() + ": tensor c [5] is missing"));
   BOOST_TEST(contains(many, file.string() + ": tensor b [4] does not belong to this model"));
 
   // Tied embeddings: a stored output layer is passed over; untied, a missing one is a fault.
@@ -412,8 +403,8 @@ BOOST_AUTO_TEST_CASE(tensors_that_do_not_fit_the_model_are_named_with_their_file
 }
 
 BOOST_AUTO_TEST_CASE(a_checkpoint_of_another_model_is_refused_naming_the_fields) {
-  Folder folder;
-  const auto dir = save_checkpoint(folder.path, 1, contents_of(1), 1);
+  test::TempFolder folder;
+  const auto dir = save_checkpoint(folder.path(), 1, contents_of(1), 1);
   models::ModelConfig other = small_model();
   other.num_hidden_layers = 2;
   other.rope_theta = 5e5;

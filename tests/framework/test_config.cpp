@@ -8,26 +8,13 @@
 #include "framework/base/check.h"
 #include "framework/models/model_config.h"
 #include "framework/train/config.h"
+#include "tests/support/temp_folder.h"
 
 using namespace dujiang;
 using namespace dujiang::train;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Folder {
-  fs::path path;
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "dujiang-config-XXXXXX").string();
-    BOOST_REQUIRE(::mkdtemp(name.data()));
-    path = name;
-  }
-  ~Folder() { fs::remove_all(path); }
-  std::string write(const std::string& name, const std::string& text) const {
-    std::ofstream(path / name) << text;
-    return (path / name).string();
-  }
-};
 
 // DESIGN.md's example, a line per section.
 const std::string sound = R"(name: poetry-10m
@@ -67,7 +54,7 @@ bool contains(const std::string& text, const std::string& part) {
 // The one fault of the sound config after replacing `from` by `to`.
 std::string only_fault(const std::string& from, const std::string& to, const std::vector<std::string>& overrides = {},
                        Purpose purpose = Purpose::train) {
-  Folder folder;
+  test::TempFolder folder;
   const auto faults = check_config(folder.write("x.yaml", replaced(sound, from, to)), overrides, purpose);
   std::string all;
   for (const auto& fault : faults) all += (all.empty() ? "" : "\n") + fault.str();
@@ -78,7 +65,7 @@ std::string only_fault(const std::string& from, const std::string& to, const std
 }  // namespace
 
 BOOST_AUTO_TEST_CASE(the_example_of_the_design_loads) {
-  Folder folder;
+  test::TempFolder folder;
   const Config config = load_config(folder.write("x.yaml", sound));
   BOOST_TEST(config.name == "poetry-10m");
   BOOST_TEST(config.model.hidden_size == 256);
@@ -94,7 +81,7 @@ BOOST_AUTO_TEST_CASE(the_example_of_the_design_loads) {
 }
 
 BOOST_AUTO_TEST_CASE(overrides_of_the_command_line_win) {
-  Folder folder;
+  test::TempFolder folder;
   const auto path = folder.write("x.yaml", sound);
   const Config config =
       load_config(path, {"train.steps=7", "schedule.warmup=2", "optimizer.betas=[0.8, 0.9]", "log.dir=out/a b",
@@ -191,12 +178,12 @@ BOOST_AUTO_TEST_CASE(values_that_do_not_fit_each_other_are_refused) {
 }
 
 BOOST_AUTO_TEST_CASE(a_smaller_last_micro_batch_is_allowed) {
-  Folder folder;
+  test::TempFolder folder;
   BOOST_TEST(check_config(folder.write("x.yaml", replaced(sound, "micro_batch: 16", "micro_batch: 48"))).empty());
 }
 
 BOOST_AUTO_TEST_CASE(every_fault_is_reported_at_once) {
-  Folder folder;
+  test::TempFolder folder;
   std::string text = replaced(sound, "hidden_size: 256, ", "");
   text = replaced(text, "warmup: 50", "warmup: 5000");
   text = replaced(text, "lr: 1.0e-3", "lr: fast");
@@ -214,8 +201,8 @@ BOOST_AUTO_TEST_CASE(every_fault_is_reported_at_once) {
 }
 
 BOOST_AUTO_TEST_CASE(a_file_that_is_not_a_config_is_refused) {
-  Folder folder;
-  BOOST_TEST(contains(message_of([&] { load_config(folder.path / "none.yaml"); }), "none.yaml: cannot be read"));
+  test::TempFolder folder;
+  BOOST_TEST(contains(message_of([&] { load_config(folder.path() / "none.yaml"); }), "none.yaml: cannot be read"));
   BOOST_TEST(
       contains(message_of([&] { load_config(folder.write("a.yaml", "train: {steps: 1\nlog: [")); }), "a.yaml:2:"));
   BOOST_TEST(contains(message_of([&] { load_config(folder.write("b.yaml", "- 1\n")); }),
@@ -226,7 +213,7 @@ BOOST_AUTO_TEST_CASE(a_file_that_is_not_a_config_is_refused) {
 }
 
 BOOST_AUTO_TEST_CASE(what_must_be_there_depends_on_the_purpose) {
-  Folder folder;
+  test::TempFolder folder;
   const auto path = folder.write("x.yaml", R"(
 tokenizer: {path: t, vocab_size: 4096, type: bpe}
 data:
@@ -270,7 +257,7 @@ data:
 }
 
 BOOST_AUTO_TEST_CASE(parameter_groups_are_read_and_match_whole_paths) {
-  Folder folder;
+  test::TempFolder folder;
   const auto path = folder.write("x.yaml", sound + R"(
 # the frozen part
 )");
@@ -286,7 +273,7 @@ BOOST_AUTO_TEST_CASE(parameter_groups_are_read_and_match_whole_paths) {
 }
 
 BOOST_AUTO_TEST_CASE(the_resolved_config_reads_back_to_itself) {
-  Folder folder;
+  test::TempFolder folder;
   const auto path = folder.write("x.yaml", sound);
   const Config config =
       load_config(path, {"optimizer.groups=[{match: '*.norm: \"x\"', lr_scale: 0.1}, {match: b, weight_decay: 0}]",
@@ -306,7 +293,7 @@ BOOST_AUTO_TEST_CASE(the_resolved_config_reads_back_to_itself) {
 }
 
 BOOST_AUTO_TEST_CASE(the_reference_has_every_key_of_the_resolved_config) {
-  Folder folder;
+  test::TempFolder folder;
   const std::string reference = config_reference();
   std::size_t keys = 0;
   std::istringstream lines(to_yaml(load_config(folder.write("x.yaml", sound))));
@@ -318,25 +305,25 @@ BOOST_AUTO_TEST_CASE(the_reference_has_every_key_of_the_resolved_config) {
 }
 
 BOOST_AUTO_TEST_CASE(a_model_directory_gives_the_models_fields) {
-  Folder folder;
+  test::TempFolder folder;
   models::ModelConfig model = load_config(folder.write("x.yaml", sound)).model;
   folder.write("config.json", models::to_hf_json(model, Dtype::bf16));
   const std::string line = sound.substr(sound.find("model:"), sound.find("tokenizer:") - sound.find("model:"));
-  const auto from = replaced(sound, line, "model: {from: " + folder.path.string() + "}\n");
+  const auto from = replaced(sound, line, "model: {from: " + folder.path().string() + "}\n");
   const Config config = load_config(folder.write("y.yaml", from));
   BOOST_TEST((static_cast<const models::ModelConfig&>(config.model) == model));
   BOOST_TEST(to_yaml(load_config(folder.write("z.yaml", to_yaml(config)))) == to_yaml(config));
 
-  BOOST_TEST(contains(message_of([&] { load_config(folder.path / "y.yaml", {"model.hidden_size=8"}); }),
+  BOOST_TEST(contains(message_of([&] { load_config(folder.path() / "y.yaml", {"model.hidden_size=8"}); }),
                       "model.hidden_size: given beside model.from"));
-  BOOST_TEST(contains(message_of([&] { load_config(folder.path / "y.yaml", {"data.sequence_length=1024"}); }),
+  BOOST_TEST(contains(message_of([&] { load_config(folder.path() / "y.yaml", {"data.sequence_length=1024"}); }),
                       "data.sequence_length: 1024 is above model.max_position_embeddings = 512"));
-  fs::remove(folder.path / "config.json");
-  BOOST_TEST(contains(message_of([&] { load_config(folder.path / "y.yaml"); }), "config.json: cannot be read"));
+  fs::remove(folder.path() / "config.json");
+  BOOST_TEST(contains(message_of([&] { load_config(folder.path() / "y.yaml"); }), "config.json: cannot be read"));
 }
 
 BOOST_AUTO_TEST_CASE(config_json_is_read_in_both_spellings) {
-  Folder folder;
+  test::TempFolder folder;
   const std::string sizes =
       R"("model_type": "qwen3", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 96, "vocab_size": 100,
@@ -354,8 +341,8 @@ BOOST_AUTO_TEST_CASE(config_json_is_read_in_both_spellings) {
 
   // generation_config.json says what ends a text.
   folder.write("generation_config.json", R"({"eos_token_id": [9, 7]})");
-  BOOST_TEST(models::from_hf_json(folder.path / "config.json").eos_token_ids == (std::vector<std::int64_t>{9, 7}));
-  fs::remove(folder.path / "generation_config.json");
+  BOOST_TEST(models::from_hf_json(folder.path() / "config.json").eos_token_ids == (std::vector<std::int64_t>{9, 7}));
+  fs::remove(folder.path() / "generation_config.json");
 
   const auto refused = [&](const std::string& extra) {
     return message_of([&] { models::from_hf_json(folder.write("config.json", "{" + sizes + extra + "}")); });
@@ -385,7 +372,7 @@ BOOST_AUTO_TEST_CASE(config_json_is_read_in_both_spellings) {
 }
 
 BOOST_AUTO_TEST_CASE(config_json_round_trips) {
-  Folder folder;
+  test::TempFolder folder;
   models::ModelConfig model = load_config(folder.write("x.yaml", sound)).model;
   model.rope_theta = 1e6;
   model.bos_token_id = 1;

@@ -146,7 +146,7 @@ int main() {
     spdlog::set_level(spdlog::level::warn);
     const auto world = comm::make_communicator("auto");
     set_thread_count(1);
-    const data::ScratchFolder scratch;
+    const data::TempFolder scratch;
     const fs::path folder = shared_path(*world, scratch.path());
     if (world->rank() == 0) write_synthetic_data(folder);
     world->barrier(default_stream({})).wait_host();

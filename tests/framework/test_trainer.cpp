@@ -17,7 +17,7 @@ namespace {
 
 /// One dataset for all tests of this program.
 const fs::path& world() {
-  static const data::ScratchFolder folder;
+  static const data::TempFolder folder;
   static const bool made = (write_synthetic_data(folder.path()), true);
   (void)made;
   return folder.path();
@@ -171,7 +171,7 @@ BOOST_AUTO_TEST_CASE(what_does_not_belong_together_is_refused) {
     return data::user_error_of([&] { run(config, resume); });
   };
   // Another tokenizer than the dataset's.
-  const data::ScratchFolder other;
+  const data::TempFolder other;
   int left = 40;
   data::train_tokenizer(
       {.vocab_size = 400, .character_coverage = 1.0},

@@ -12,6 +12,7 @@
 
 #include "framework/base/philox.h"
 #include "framework/base/view.h"
+#include "ops/reference/access.h"
 
 namespace dujiang::test {
 
@@ -99,46 +100,10 @@ void for_each_offset(const View& view, Visit&& visit) {
 }
 
 inline double element(const View& view, std::int64_t offset) {
-  switch (view.dtype) {
-    case Dtype::f32:
-      return view.as<float>()[offset];
-    case Dtype::bf16:
-      return view.as<bf16>()[offset];
-    case Dtype::f16:
-      return view.as<f16>()[offset];
-    case Dtype::f64:
-      return view.as<double>()[offset];
-    case Dtype::i32:
-      return view.as<std::int32_t>()[offset];
-    case Dtype::i64:
-      return static_cast<double>(view.as<std::int64_t>()[offset]);
-    default:
-      fail("tests read no {}", name_of(view.dtype));
-  }
+  return ops::reference::load(view, offset);
 }
 inline void set_element(const View& view, std::int64_t offset, double value) {
-  switch (view.dtype) {
-    case Dtype::f32:
-      view.as<float>()[offset] = static_cast<float>(value);
-      return;
-    case Dtype::bf16:
-      view.as<bf16>()[offset] = bf16(static_cast<float>(value));
-      return;
-    case Dtype::f16:
-      view.as<f16>()[offset] = f16(static_cast<float>(value));
-      return;
-    case Dtype::f64:
-      view.as<double>()[offset] = value;
-      return;
-    case Dtype::i32:
-      view.as<std::int32_t>()[offset] = static_cast<std::int32_t>(value);
-      return;
-    case Dtype::i64:
-      view.as<std::int64_t>()[offset] = static_cast<std::int64_t>(value);
-      return;
-    default:
-      fail("tests write no {}", name_of(view.dtype));
-  }
+  ops::reference::store(view, offset, value);
 }
 
 /// All elements in row-major order.

@@ -1,5 +1,5 @@
 #pragma once
-// A folder of files for one test.
+// A folder that a test has to itself, removed with it.
 
 #include <stdlib.h>
 
@@ -8,18 +8,22 @@
 #include <string>
 #include <string_view>
 
+#include "framework/base/check.h"
+
 namespace dujiang::test {
 
 class TempFolder {
  public:
   TempFolder() {
     std::string name = (std::filesystem::temp_directory_path() / "dujiang-test-XXXXXX").string();
-    path_ = ::mkdtemp(name.data());
+    DUJIANG_CHECK(::mkdtemp(name.data()), "mkdtemp {} failed", name);
+    path_ = name;
   }
   ~TempFolder() { std::filesystem::remove_all(path_); }
   TempFolder(const TempFolder&) = delete;
   TempFolder& operator=(const TempFolder&) = delete;
 
+  const std::filesystem::path& path() const { return path_; }
   std::string operator/(std::string_view name) const { return (path_ / name).string(); }
   std::string write(std::string_view name, std::string_view bytes) const {
     const std::filesystem::path file = path_ / name;
