@@ -153,8 +153,8 @@ sample() {
 # line LABEL BITS_PER_BYTE: one row of the table of scores, and on which side of it the model lies.
 line() {
   awk -v label="$1" -v bits="$2" -v model="$bits" 'BEGIN {
-    gain = (bits / model - 1) * 100
-    printf "  %6.3f  %-52s the model is %s by %.1f %%\n", bits, label, (gain < 0 ? "worse" : "better"), (gain < 0 ? -gain : gain) }'
+    saved = (1 - model / bits) * 100
+    printf "  %6.3f  %-52s the model needs %.1f %% %s\n", bits, label, (saved < 0 ? -saved : saved), (saved < 0 ? "more" : "less") }'
 }
 
 summary() {

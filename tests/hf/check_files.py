@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Reads a fresh checkpoint with Hugging Face's own libraries: tensors, config.json, token ids.
 
-    check_files.py CHECKPOINT TEXTS.jsonl DUJIANG
+    check_files.py CHECKPOINT TEXTS... DUJIANG
 
 Needs tokenizers, safetensors and numpy, which launch/test.sh installs into build/venv; DUJIANG_PYTHON names another
-interpreter that has them. Without them prints why and exits with 77. TEXTS.jsonl has {"text": ...} a line.
+interpreter that has them. Without them prints why and exits with 77. TEXTS: .jsonl with {"text": ...} a line, else plain
+text as a whole, but for lines with U+2581, which Hugging Face can't tell from a space.
 """
 
 import json
@@ -93,23 +94,37 @@ def check_tensors(checkpoint, config):
     return elements
 
 
-def check_tokens(checkpoint, texts, dujiang):
+def texts_of(path):
+    content = path.read_text(encoding="utf-8")
+    if path.suffix == ".jsonl":
+        return [json.loads(line)["text"] for line in content.splitlines()]
+    return ["".join(line for line in content.splitlines(keepends=True) if "\u2581" not in line)]
+
+
+def excerpt(ours, theirs):
+    """Where two lists of ids part."""
+    at = next((i for i, pair in enumerate(zip(ours, theirs)) if pair[0] != pair[1]), min(len(ours), len(theirs)))
+    return f"id {at} on: ours {ours[at:at + 8]}, tokenizers {theirs[at:at + 8]}"
+
+
+def check_tokens(checkpoint, paths, dujiang):
     theirs = tokenizers.Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     count = tokens = 0
-    for line in texts.read_text(encoding="utf-8").splitlines():
-        text = json.loads(line)["text"]
+    for path, text in ((path, text) for path in paths for text in texts_of(path)):
         done = subprocess.run([dujiang, "tokenizer", "encode", checkpoint, "--json"], input=text.encode(),
                               stdout=subprocess.PIPE, check=True)
         ours = json.loads(done.stdout)["ids"]
-        assert ours == theirs.encode(text).ids, f"{text!r}: ours {ours}, tokenizers {theirs.encode(text).ids}"
-        assert theirs.decode(ours, skip_special_tokens=True) == text, text
+        expected = theirs.encode(text).ids
+        assert ours == expected, f"{path}: {excerpt(ours, expected)}"
+        assert theirs.decode(ours, skip_special_tokens=True) == text, f"{path}: decoded to another text"
         count, tokens = count + 1, tokens + len(ours)
     assert tokens > 0
     return count, tokens
 
 
 def main():
-    root, texts, dujiang = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    root, *texts = map(Path, sys.argv[1:-1])
+    dujiang = sys.argv[-1]
     checkpoint = max(root.glob("step-*"), default=root)  # the newest, where a folder of checkpoints is given
     config = check_config(checkpoint)
     elements = check_tensors(checkpoint, config)
