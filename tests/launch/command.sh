@@ -138,6 +138,50 @@ sigusr1_saves_and_exits_0() {
   rm -rf long
 }
 
+ranks=(mpirun --oversubscribe --bind-to none -n)  # COUNT "$dujiang" ...
+
+mpirun_forwards_sigusr1_and_the_job_saves_and_exits_0() {
+  rm -rf ranks
+  "${ranks[@]}" 2 "$dujiang" train tiny.yaml log.dir=ranks train.steps=10000000 >"$out" 2>"$err" </dev/null &
+  local pid=$! status=0 tries=0
+  until grep -q '"step"' ranks/metrics.jsonl 2>/dev/null || ((++tries > 600)); do sleep 0.1; done
+  kill -USR1 "$pid"
+  wait "$pid" || status=$?
+  [[ $status == 0 ]] || fault "exit status $status: $(cat "$err")"
+  [[ -n $(checkpoint ranks) ]] || fault 'no checkpoint was saved'
+  rm -rf ranks
+}
+
+ranks_that_do_not_divide_the_batch_exit_2() {
+  expect 2 'train.global_batch: 4 .* 3 ranks' "${ranks[@]}" 3 "$dujiang" train tiny.yaml log.dir=uneven
+  [[ $(grep -c 'global_batch' "$err") == 1 ]] || fault "told more than once: $(cat "$err")"
+  rm -rf uneven
+}
+
+# Whatever moment the job dies at, going on gives the weights of the run that nobody disturbed.
+killed_jobs_resume_to_the_same_bits() {
+  local train=("${ranks[@]}" 2 "$dujiang" train tiny.yaml train.steps=3000 train.precision=bf16 checkpoint.every=50
+    checkpoint.keep=2 log.every=1000)
+  local deaths=0 round pid file
+  rm -rf whole torn
+  expect 0 'step 3000' "${train[@]}" log.dir=whole
+  for ((round = 0; round < 6; ++round)); do
+    "${train[@]}" log.dir=torn --resume >"$out" 2>"$err" </dev/null &
+    pid=$!
+    sleep "1.$((round * 3 % 10))"
+    pkill -KILL -n -P "$pid"
+    wait "$pid" && break # it was done already
+    deaths=$((deaths + 1))
+  done
+  [[ $deaths -gt 0 ]] || fault 'the job was never killed'
+  expect 0 'step 3000' "${train[@]}" log.dir=torn --resume
+  for file in model.safetensors optimizer/optimizer.safetensors; do
+    cmp "$(checkpoint whole)/$file" "$(checkpoint torn)/$file" || fault "$file differs after $deaths deaths"
+  done
+  [[ -z $(find torn -name '*.tmp') ]] || fault "half a checkpoint was left: $(find torn -name '*.tmp')"
+  rm -rf whole torn
+}
+
 altered_shard_is_named() {
   rm -rf altered
   cp -r data altered
