@@ -61,7 +61,6 @@ mpi_environment
 # Other tests run beside each one: threads that wait should sleep, not spin.
 export OMP_WAIT_POLICY=passive
 export ASAN_OPTIONS=detect_leaks=1:halt_on_error=1 UBSAN_OPTIONS=print_stacktrace=1
-export LSAN_OPTIONS=suppressions=$root/tests/support/lsan.supp:print_suppressions=0
 export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 ctest --test-dir "$folder" "${select[@]}" -j "$cores" --timeout 1200 --output-on-failure --no-tests=error |
   tee "$folder/ctest.log" || exit 1
