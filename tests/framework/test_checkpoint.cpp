@@ -16,11 +16,14 @@
 #include "framework/base/check.h"
 #include "framework/train/checkpoint.h"
 #include "framework/train/safetensors.h"
+#include "tests/support/messages.h"
 #include "tests/support/temp_folder.h"
 
 using namespace dujiang;
 using namespace dujiang::train;
 namespace fs = std::filesystem;
+using test::contains;
+using test::message_of;
 
 namespace {
 
@@ -30,21 +33,6 @@ std::string bytes_of(const fs::path& path) {
 }
 void write(const fs::path& path, const std::string& bytes) {
   std::ofstream(path, std::ios::binary) << bytes;
-}
-
-std::string message_of(const auto& action) {
-  try {
-    action();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "no UserError";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  if (text.find(part) != std::string::npos) return true;
-  BOOST_TEST_MESSAGE("expected: " << part << "\nin: " << text);
-  return false;
 }
 
 std::vector<std::string> names_in(const fs::path& dir) {

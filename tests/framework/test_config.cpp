@@ -8,11 +8,14 @@
 #include "framework/base/check.h"
 #include "framework/models/model_config.h"
 #include "framework/train/config.h"
+#include "tests/support/messages.h"
 #include "tests/support/temp_folder.h"
 
 using namespace dujiang;
 using namespace dujiang::train;
 namespace fs = std::filesystem;
+using test::contains;
+using test::message_of;
 
 namespace {
 
@@ -34,21 +37,6 @@ std::string replaced(std::string text, const std::string& from, const std::strin
   const std::size_t at = text.find(from);
   BOOST_REQUIRE_MESSAGE(at != std::string::npos, "the test's own text lacks " << from);
   return text.replace(at, from.size(), to);
-}
-
-std::string message_of(const auto& action) {
-  try {
-    action();
-  } catch (const UserError& e) {
-    return e.what();
-  }
-  return "no UserError";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  if (text.find(part) != std::string::npos) return true;
-  BOOST_TEST_MESSAGE("expected: " << part << "\nin: " << text);
-  return false;
 }
 
 // The one fault of the sound config after replacing `from` by `to`.
