@@ -56,11 +56,21 @@ int end_job(const Launch& launch, const char* message, int status) {
 
 Launch detect_launch() {
   if (present("OMPI_COMM_WORLD_SIZE")) {
-    return {"mpirun", number("OMPI_COMM_WORLD_RANK", 0), number("OMPI_COMM_WORLD_SIZE", 1)};
+    Launch launch;
+    launch.launcher = "mpirun";
+    launch.rank = number("OMPI_COMM_WORLD_RANK", 0);
+    launch.size = number("OMPI_COMM_WORLD_SIZE", 1);
+    return launch;
   }
   const bool step = present("SLURM_STEP_ID") && present("SLURM_PROCID");
   const int tasks = step ? number("SLURM_STEP_NUM_TASKS", number("SLURM_NTASKS", 1)) : 1;
-  if (present("PMIX_RANK")) return {step ? "srun" : "mpirun", number("PMIX_RANK", 0), tasks};
+  if (present("PMIX_RANK")) {
+    Launch launch;
+    launch.launcher = step ? "srun" : "mpirun";
+    launch.rank = number("PMIX_RANK", 0);
+    launch.size = tasks;
+    return launch;
+  }
   if (tasks > 1) {
     fail_user("srun started {} tasks without PMIx, so they can't find one another: use srun --mpi=pmix, or mpirun",
               tasks);
@@ -68,7 +78,8 @@ Launch detect_launch() {
   return {};
 }
 
-std::unique_ptr<Communicator> make_communicator(std::string_view transport) {
+std::unique_ptr<Communicator> make_communicator(const Options& options) {
+  const auto& transport = options.transport;
   const Launch launch = detect_launch();
   if (transport == "mpi" || (transport == "auto" && !launch.launcher.empty())) {
     auto world = make_mpi_communicator();

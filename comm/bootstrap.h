@@ -1,29 +1,45 @@
 #pragma once
 // From a launched process to a communicator over all ranks, and from a failure on one rank to the end of all.
 
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "comm/communicator.h"
+#include "comm/store.h"
+#include "comm/watchdog.h"
 
 namespace dujiang::comm {
 
 /// What the launcher says of this process, read from the environment without a call to MPI.
 struct Launch {
-  std::string launcher;  ///< "mpirun", "srun" (with PMIx), or empty: started alone
+  std::string launcher;  ///< "mpirun", "srun", "pmi", "environment" (RANK, WORLD_SIZE), or empty: started alone
   int rank = 0, size = 1;
+  int local_rank = 0, local_size = 1;  ///< on this host, where the launcher tells; else 0 of 1
+  bool mpi = false;                    ///< whether MPI_Init finds the other ranks (mpirun, or srun with PMIx)
+  std::optional<StoreAddress> store;   ///< MASTER_ADDR, MASTER_PORT
+  std::string store_folder;            ///< DUJIANG_STORE
+  std::string token;                   ///< DUJIANG_JOB_TOKEN, else made from what the launcher says of the job
 };
-/// Throws UserError when srun started several tasks without PMIx: they would each believe to be alone.
+/// Throws UserError for variables that contradict one another or aren't numbers (rank 4 of 4, no MASTER_PORT).
 Launch detect_launch();
 
-/// The communicator over all ranks of the job. `transport` is
-///   self   one rank; MPI is not touched
-///   mpi    OpenMPI, initialised here and finalised with the last communicator; once in a process
-///   auto   mpi when a launcher started this process, else self
-/// Throws UserError for any other name, and for `self` under a launcher with several ranks.
-std::unique_ptr<Communicator> make_communicator(std::string_view transport = "auto");
+struct Options {
+  /// auto, self, mpi, nccl, hccl. auto: by the device when a launcher started several ranks, else self.
+  std::string transport = "auto";
+  DeviceType device = DeviceType::cpu;
+  std::chrono::milliseconds timeout{120'000};           ///< of one operation; 0: never
+  std::chrono::milliseconds bootstrap_timeout{60'000};  ///< for all ranks to find one another
+  AgreementCheck check = AgreementCheck::first;
+};
+
+/// The communicator over all ranks of the job, guarded by a watchdog. Throws UserError, within bootstrap_timeout, that
+/// says what was tried and where: for an unknown transport, one that this launch or machine can't have, a wrong world
+/// size, duplicate ranks, ranks that never came.
+std::unique_ptr<Communicator> make_communicator(const Options& options = {});
 
 /// Runs a program's body and returns its exit status. An exception that leaves the body is printed once to stderr and
 /// ends every rank of the job with its status: Error::exit_status(), else 1. Communicators must be owned inside the

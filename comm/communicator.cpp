@@ -2,38 +2,65 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
+#include <cstring>
+
+#include "comm/watchdog.h"
+#include "framework/base/allocator.h"
 #include "framework/base/check.h"
 
 namespace dujiang::comm {
-
-std::string_view name_of(Op op) {
-  static constexpr std::string_view names[] = {"all_reduce", "reduce_scatter", "all_gather",
-                                               "broadcast",  "reduce",         "barrier"};
-  return names[static_cast<int>(op)];
-}
-
-std::string_view name_of(Reduce reduce) {
-  static constexpr std::string_view names[] = {"sum", "max", "min", "avg"};
-  return names[static_cast<int>(reduce)];
-}
 
 Buffer buffer_of(const View& view) {
   DUJIANG_CHECK(view.contiguous(), "a communication buffer must be contiguous, but this view is {}", view.str());
   return {view.data, view.count(), view.dtype, view.device};
 }
 
+Signature Request::signature() const {
+  const bool varies = op == Op::all_to_all || op == Op::batch_send_recv || op == Op::barrier;
+  return {op, send.dtype, reduce, root, varies ? 0 : send.count};
+}
+
+namespace {
+
+// Adds the time that passes until its end to what callers spent waiting for `op`.
+class Exposed {
+ public:
+  Exposed(Flight* flight, Op op) : flight_(flight), op_(op) {}
+  ~Exposed() {
+    if (flight_) flight_->add_exposed(op_, std::chrono::duration<double>(Flight::Clock::now() - start_).count());
+  }
+  Exposed(const Exposed&) = delete;
+  Exposed& operator=(const Exposed&) = delete;
+
+ private:
+  Flight* flight_;
+  Op op_;
+  Flight::Clock::time_point start_ = Flight::Clock::now();
+};
+
+}  // namespace
+
 void Work::wait(Stream& stream) const {
-  if (state_) state_->wait(stream);
+  if (!state_) return;
+  const Exposed time(flight_.get(), op_);
+  state_->wait(stream);
 }
 void Work::wait_host() const {
-  if (state_) state_->wait_host();
+  if (!state_) return;
+  const Exposed time(flight_.get(), op_);
+  state_->wait_host();
 }
 bool Work::query() const {
   return !state_ || state_->query();
 }
 
-Communicator::Communicator(std::string_view transport, Device device, Place place)
-    : transport_(transport), device_(device), place_(place) {}
+Communicator::Communicator(Traits traits, Place place, std::shared_ptr<Flight> flight)
+    : transport_(traits.transport),
+      device_(traits.device),
+      tree_order_(traits.tree_order),
+      place_(place),
+      flight_(std::move(flight)) {}
 
 Communicator::~Communicator() = default;
 
@@ -53,7 +80,7 @@ void Communicator::check(Op op, ConstBuffer buffer, const char* which, Reduce re
                 "{}: {} at {} isn't aligned to the {} bytes of {}", who(op), which, buffer.data, size_of(buffer.dtype),
                 name_of(buffer.dtype));
   if (supports(op, buffer.dtype, reduce)) return;
-  if (op == Op::all_gather || op == Op::broadcast) {
+  if (!reduces(op)) {
     fail("{}: dtype {} isn't supported by this transport", who(op), name_of(buffer.dtype));
   }
   fail("{}: {} of {} isn't supported by this transport", who(op), name_of(reduce), name_of(buffer.dtype));
@@ -67,38 +94,45 @@ void Communicator::check_overlap(Op op, ConstBuffer send, ConstBuffer receive, c
   const auto bytes = [](ConstBuffer b) { return static_cast<std::size_t>(b.count) * size_of(b.dtype); };
   const auto* s = static_cast<const char*>(send.data);
   const auto* r = static_cast<const char*>(receive.data);
-  if (send.count == 0 || receive.count == 0 || in_place == nullptr) return;
+  if (send.count == 0 || receive.count == 0) return;
   const bool apart = s + bytes(send) <= r || r + bytes(receive) <= s;
-  const bool allowed = op == Op::all_gather ? send.data == in_place : receive.data == in_place;
+  const bool allowed = in_place != nullptr && (op == Op::all_gather ? send.data == in_place : receive.data == in_place);
   DUJIANG_CHECK(apart || allowed,
                 "{}: send at {} and receive at {} overlap, but not as an operation in place does (expected {} at {})",
                 who(op), send.data, receive.data, op == Op::all_gather ? "send" : "receive", in_place);
 }
 
-void Communicator::count(Op op, ConstBuffer larger) {
-  auto& counter = counters_[static_cast<std::size_t>(op)];
-  counter.calls += 1;
-  counter.bytes += static_cast<std::uint64_t>(larger.count) * size_of(larger.dtype);
-}
-
-void Communicator::add_seconds(Op op, double seconds) {
-  counters_[static_cast<std::size_t>(op)].nanoseconds += static_cast<std::uint64_t>(seconds * 1e9);
-}
-
-OpStats Communicator::stats(Op op) const {
-  const auto& counter = counters_[static_cast<std::size_t>(op)];
-  return {counter.calls, counter.bytes, static_cast<double>(counter.nanoseconds) * 1e-9};
+Work Communicator::start(Request request, ConstBuffer larger, Stream& stream) {
+  const auto signature = request.signature();
+  const auto entry =
+      flight_->request(signature, static_cast<std::uint64_t>(larger.count) * size_of(larger.dtype), request.where);
+  request.sequence = entry.sequence;
+  request.id = entry.id;
+  try {
+    if (size() > 1 && flight_->watchdog()) flight_->watchdog()->agree(*flight_, entry);
+    if (larger.count == 0 && signature.op != Op::all_to_all && signature.op != Op::barrier) {
+      flight_->finish(entry.id);
+      return Work();
+    }
+    Work work = do_start(std::move(request), stream);
+    work.flight_ = flight_;
+    work.op_ = signature.op;
+    return work;
+  } catch (const std::exception& e) {
+    flight_->fail(entry.id, e.what());
+    throw;
+  }
 }
 
 bool Communicator::supports(Op op, Dtype dtype, Reduce reduce) const {
   return op == Op::barrier || do_supports(op, dtype, reduce);
 }
 
-Work Communicator::all_reduce(Buffer buffer, Reduce reduce, Stream& stream) {
-  return all_reduce(ConstBuffer(buffer), buffer, reduce, stream);
+Work Communicator::all_reduce(Buffer buffer, Reduce reduce, Stream& stream, Where where) {
+  return all_reduce(ConstBuffer(buffer), buffer, reduce, stream, where);
 }
 
-Work Communicator::all_reduce(ConstBuffer send, Buffer receive, Reduce reduce, Stream& stream) {
+Work Communicator::all_reduce(ConstBuffer send, Buffer receive, Reduce reduce, Stream& stream, Where where) {
   constexpr Op op = Op::all_reduce;
   check(op, send, "send", reduce, stream);
   check(op, receive, "receive", reduce, stream);
@@ -106,11 +140,10 @@ Work Communicator::all_reduce(ConstBuffer send, Buffer receive, Reduce reduce, S
                 "{}: send is {} x {}, receive is {} x {}; expected the same", who(op), send.count, name_of(send.dtype),
                 receive.count, name_of(receive.dtype));
   check_overlap(op, send, receive, send.data);
-  count(op, send);
-  return send.count == 0 ? Work() : do_all_reduce(send, receive, reduce, stream);
+  return start({.op = op, .send = send, .receive = receive, .reduce = reduce, .where = where}, send, stream);
 }
 
-Work Communicator::reduce_scatter(ConstBuffer send, Buffer receive, Reduce reduce, Stream& stream) {
+Work Communicator::reduce_scatter(ConstBuffer send, Buffer receive, Reduce reduce, Stream& stream, Where where) {
   constexpr Op op = Op::reduce_scatter;
   check(op, send, "send", reduce, stream);
   check(op, receive, "receive", reduce, stream);
@@ -121,11 +154,10 @@ Work Communicator::reduce_scatter(ConstBuffer send, Buffer receive, Reduce reduc
     const auto offset = static_cast<std::size_t>(rank() * receive.count) * size_of(send.dtype);
     check_overlap(op, send, receive, static_cast<const char*>(send.data) + offset);
   }
-  count(op, send);
-  return send.count == 0 ? Work() : do_reduce_scatter(send, receive, reduce, stream);
+  return start({.op = op, .send = send, .receive = receive, .reduce = reduce, .where = where}, send, stream);
 }
 
-Work Communicator::all_gather(ConstBuffer send, Buffer receive, Stream& stream) {
+Work Communicator::all_gather(ConstBuffer send, Buffer receive, Stream& stream, Where where) {
   constexpr Op op = Op::all_gather;
   check(op, send, "send", Reduce::sum, stream);
   check(op, receive, "receive", Reduce::sum, stream);
@@ -136,23 +168,21 @@ Work Communicator::all_gather(ConstBuffer send, Buffer receive, Stream& stream) 
     const auto offset = static_cast<std::size_t>(rank() * send.count) * size_of(send.dtype);
     check_overlap(op, send, receive, static_cast<const char*>(receive.data) + offset);
   }
-  count(op, receive);
-  return send.count == 0 ? Work() : do_all_gather(send, receive, stream);
+  return start({.op = op, .send = send, .receive = receive, .where = where}, receive, stream);
 }
 
-Work Communicator::broadcast(Buffer buffer, int root, Stream& stream) {
+Work Communicator::broadcast(Buffer buffer, int root, Stream& stream, Where where) {
   constexpr Op op = Op::broadcast;
   check(op, buffer, "buffer", Reduce::sum, stream);
   check_root(op, root);
-  count(op, buffer);
-  return buffer.count == 0 ? Work() : do_broadcast(buffer, root, stream);
+  return start({.op = op, .send = buffer, .receive = buffer, .root = root, .where = where}, buffer, stream);
 }
 
-Work Communicator::reduce(Buffer buffer, Reduce reduce, int root, Stream& stream) {
-  return this->reduce(ConstBuffer(buffer), buffer, reduce, root, stream);
+Work Communicator::reduce(Buffer buffer, Reduce reduce, int root, Stream& stream, Where where) {
+  return this->reduce(ConstBuffer(buffer), buffer, reduce, root, stream, where);
 }
 
-Work Communicator::reduce(ConstBuffer send, Buffer receive, Reduce reduce, int root, Stream& stream) {
+Work Communicator::reduce(ConstBuffer send, Buffer receive, Reduce reduce, int root, Stream& stream, Where where) {
   constexpr Op op = Op::reduce;
   check(op, send, "send", reduce, stream);
   check_root(op, root);
@@ -165,13 +195,65 @@ Work Communicator::reduce(ConstBuffer send, Buffer receive, Reduce reduce, int r
   } else {
     receive = {};
   }
-  count(op, send);
-  return send.count == 0 ? Work() : do_reduce(send, receive, reduce, root, stream);
+  return start({.op = op, .send = send, .receive = receive, .reduce = reduce, .root = root, .where = where}, send,
+               stream);
 }
 
-Work Communicator::barrier(Stream& stream) {
-  count(Op::barrier, {});
-  return do_barrier(stream);
+Work Communicator::all_to_all(ConstBuffer send, Buffer receive, const Counts& counts, Stream& stream, Where where) {
+  constexpr Op op = Op::all_to_all;
+  check(op, send, "send", Reduce::sum, stream);
+  check(op, receive, "receive", Reduce::sum, stream);
+  DUJIANG_CHECK(send.dtype == receive.dtype, "{}: send is of {}, receive of {}; expected the same", who(op),
+                name_of(send.dtype), name_of(receive.dtype));
+  const auto check_counts = [&](std::span<const std::int64_t> each, std::int64_t total, const char* which) {
+    DUJIANG_CHECK(each.size() == static_cast<std::size_t>(size()), "{}: {} counts of {}, expected one for each of {}",
+                  who(op), each.size(), which, size());
+    std::int64_t sum = 0;
+    for (const std::int64_t n : each) {
+      DUJIANG_CHECK(n >= 0, "{}: a {} count is {}", who(op), which, n);
+      sum += n;
+    }
+    DUJIANG_CHECK(sum == total, "{}: the {} counts sum up to {}, but the buffer has {} elements", who(op), which, sum,
+                  total);
+  };
+  check_counts(counts.send, send.count, "send");
+  check_counts(counts.receive, receive.count, "receive");
+  const auto me = static_cast<std::size_t>(rank());
+  DUJIANG_CHECK(counts.send[me] == counts.receive[me], "{}: {} elements for itself, but {} expected from itself",
+                who(op), counts.send[me], counts.receive[me]);
+  check_overlap(op, send, receive, nullptr);
+  Request request{.op = op, .send = send, .receive = receive, .where = where};
+  request.send_counts.assign(counts.send.begin(), counts.send.end());
+  request.receive_counts.assign(counts.receive.begin(), counts.receive.end());
+  return start(std::move(request), send.count > receive.count ? send : ConstBuffer(receive), stream);
+}
+
+Work Communicator::batch_send_recv(std::span<const P2p> messages, Stream& stream, Where where) {
+  constexpr Op op = Op::batch_send_recv;
+  std::int64_t bytes = 0;
+  Request request{.op = op, .where = where};
+  for (const P2p& m : messages) {
+    check(op, m.buffer, m.kind == P2p::Kind::send ? "a send" : "a receive", Reduce::sum, stream);
+    DUJIANG_CHECK(m.peer >= 0 && m.peer < size(), "{}: peer is {}, expected 0 to {}", who(op), m.peer, size() - 1);
+    if (m.buffer.count == 0) continue;
+    bytes += m.buffer.count * static_cast<std::int64_t>(size_of(m.buffer.dtype));
+    request.messages.push_back(m);
+  }
+  return start(std::move(request), {nullptr, bytes, Dtype::u8, device_}, stream);
+}
+
+Work Communicator::barrier(Stream& stream, Where where) {
+  return start({.op = Op::barrier, .where = where}, {}, stream);
+}
+
+std::shared_ptr<void> Communicator::zeroed_host_memory(std::size_t bytes) {
+  auto memory = allocate_host(bytes);
+  std::memset(memory.get(), 0, bytes);
+  return memory;
+}
+
+std::shared_ptr<void> Communicator::allocate(std::size_t bytes) {
+  return do_allocate(bytes);
 }
 
 std::unique_ptr<Communicator> Communicator::split(int color, int key) {

@@ -1,6 +1,6 @@
 #pragma once
-// Communicator: collective operations between the ranks of a group. The public front checks every request and counts
-// it; a transport (self, thread, mpi, ...) implements the private do_* functions behind it.
+// Communicator: collective operations between the ranks of a group. The public front checks every request, numbers it,
+// notes it for the watchdog and counts it; a transport (self, thread, mpi, nccl, hccl) starts it.
 //
 // Contract of every transport
 // - Operations are asynchronous: the call returns a Work, and the buffers belong to the operation until that Work has
@@ -12,27 +12,23 @@
 // - Floating sums follow one balanced binary tree over rank numbers (split at the largest power of two below n), with
 //   partials in f32 (f64 for f64), rounded once. So the bits of a result depend on the inputs and on the number of
 //   ranks alone: never on timing, message size, position in the buffer or transport.
-// - max and min give NaN where any rank holds NaN. Integer sums wrap around.
+//   A transport whose vendor promises no order says so: promises_tree_order().
+// - max and min give NaN where any rank holds NaN (a vendor's transport as its vendor does). Integer sums wrap around.
+// - Once an operation has failed, its communicator is poisoned: every later call throws at once and repeats why.
 
-#include <array>
-#include <atomic>
 #include <cstdint>
 #include <memory>
-#include <string>
+#include <source_location>
+#include <span>
 #include <string_view>
+#include <vector>
 
+#include "comm/flight.h"
 #include "framework/base/device.h"
 #include "framework/base/dtype.h"
 #include "framework/base/view.h"
 
 namespace dujiang::comm {
-
-enum class Op : std::uint8_t { all_reduce, reduce_scatter, all_gather, broadcast, reduce, barrier };
-inline constexpr int op_count = 6;
-enum class Reduce : std::uint8_t { sum, max, min, avg };
-
-std::string_view name_of(Op op);
-std::string_view name_of(Reduce reduce);
 
 /// `count` contiguous elements that the caller owns, aligned to their size. Null data is allowed when count is 0.
 struct Buffer {
@@ -57,6 +53,35 @@ struct ConstBuffer {
 /// The elements of a contiguous view; throws Error for any other.
 Buffer buffer_of(const View& view);
 
+/// How many elements go to and come from each rank, in rank order. On either side the pieces lie one after the other.
+struct Counts {
+  std::span<const std::int64_t> send, receive;
+};
+
+/// One message of a batch.
+struct P2p {
+  enum class Kind : std::uint8_t { send, receive };
+  Kind kind = Kind::send;
+  Buffer buffer;  ///< a send only reads it
+  int peer = 0;
+};
+
+/// A checked request, as a transport gets it.
+struct Request {
+  Op op = Op::barrier;
+  ConstBuffer send = {};
+  Buffer receive = {};  ///< reduce: null except on the root; broadcast: the same memory as send
+  Reduce reduce = Reduce::sum;
+  int root = 0;
+  std::vector<std::int64_t> send_counts = {}, receive_counts = {};  ///< of all_to_all, one for each rank
+  std::vector<P2p> messages = {};                                   ///< of batch_send_recv
+  std::source_location where = {};
+  std::uint64_t id = 0, sequence = 0;  ///< of the flight's entry
+
+  /// What all ranks must agree on. The counts of all_to_all and the messages of a batch differ by nature: they are 0.
+  Signature signature() const;
+};
+
 /// A handle to an operation under way; copies share it. A default-made Work is complete. Dropping the last handle
 /// doesn't cancel the operation, but then nobody hears of its failure.
 class Work {
@@ -75,20 +100,17 @@ class Work {
 
   /// Makes later work on `stream` follow the operation. On a CPU stream that is wait_host().
   void wait(Stream& stream) const;
-  /// Blocks until the operation is complete; throws the operation's error, if it had one, every time.
+  /// Blocks until the operation is complete; throws the operation's error, if it had one, every time. What the caller
+  /// spends here is the operation's exposed time.
   void wait_host() const;
   /// True when waiting would not block. Never throws the operation's error.
   bool query() const;
 
  private:
+  friend class Communicator;
   std::shared_ptr<State> state_;
-};
-
-/// What one communicator did with one kind of operation.
-struct OpStats {
-  std::uint64_t calls = 0;
-  std::uint64_t bytes = 0;  ///< of the whole vector: the larger of send and receive, on each rank
-  double seconds = 0;       ///< running in the transport, whether or not somebody waited; queueing excluded
+  std::shared_ptr<Flight> flight_;
+  Op op_ = Op::barrier;
 };
 
 /// Where a rank stands in its communicator and on its host.
@@ -108,66 +130,87 @@ class Communicator {
   int size() const { return place_.size; }
   int local_rank() const { return place_.local_rank; }
   int local_size() const { return place_.local_size; }
-  /// "self", "thread", "mpi"
+  /// "self", "thread", "mpi", "nccl", "hccl"
   std::string_view transport() const { return transport_; }
   /// Where buffers must lie.
   Device device() const { return device_; }
 
+  // `where` is the caller's place in the source; messages about the operation name it.
+  using Where = std::source_location;
+
   /// Every rank's buffer becomes the reduction of all of them.
-  Work all_reduce(Buffer buffer, Reduce reduce, Stream& stream);
-  Work all_reduce(ConstBuffer send, Buffer receive, Reduce reduce, Stream& stream);
+  Work all_reduce(Buffer buffer, Reduce reduce, Stream& stream, Where where = Where::current());
+  Work all_reduce(ConstBuffer send, Buffer receive, Reduce reduce, Stream& stream, Where where = Where::current());
   /// Rank r receives elements [r * n, (r + 1) * n) of the reduction; n = receive.count, send.count = size * n.
-  Work reduce_scatter(ConstBuffer send, Buffer receive, Reduce reduce, Stream& stream);
+  Work reduce_scatter(ConstBuffer send, Buffer receive, Reduce reduce, Stream& stream, Where where = Where::current());
   /// Everyone receives the ranks' n elements one after the other; n = send.count, receive.count = size * n.
-  Work all_gather(ConstBuffer send, Buffer receive, Stream& stream);
+  Work all_gather(ConstBuffer send, Buffer receive, Stream& stream, Where where = Where::current());
   /// Everyone's buffer becomes the root's.
-  Work broadcast(Buffer buffer, int root, Stream& stream);
+  Work broadcast(Buffer buffer, int root, Stream& stream, Where where = Where::current());
   /// The root's buffer becomes the reduction; the others' stay as they are.
-  Work reduce(Buffer buffer, Reduce reduce, int root, Stream& stream);
+  Work reduce(Buffer buffer, Reduce reduce, int root, Stream& stream, Where where = Where::current());
   /// `receive` is ignored except on the root.
-  Work reduce(ConstBuffer send, Buffer receive, Reduce reduce, int root, Stream& stream);
+  Work reduce(ConstBuffer send, Buffer receive, Reduce reduce, int root, Stream& stream,
+              Where where = Where::current());
+  /// Rank s sends counts.send[r] elements to r, which expects them as counts.receive[s]. Not in place.
+  Work all_to_all(ConstBuffer send, Buffer receive, const Counts& counts, Stream& stream,
+                  Where where = Where::current());
+  /// Messages between pairs of ranks, all under way at once: complete when all of this rank's are. The k-th send to a
+  /// peer meets that peer's k-th receive from here, within one batch on each side; ranks without a message may leave
+  /// the call out. A message to oneself is allowed.
+  Work batch_send_recv(std::span<const P2p> messages, Stream& stream, Where where = Where::current());
   /// Complete once every rank has called it.
-  Work barrier(Stream& stream);
+  Work barrier(Stream& stream, Where where = Where::current());
 
   /// Whether a request would be taken. `reduce` counts only for operations that reduce; dtype not for a barrier.
   bool supports(Op op, Dtype dtype, Reduce reduce = Reduce::sum) const;
+  /// Whether floating sums follow the tree described above, to the bit.
+  bool promises_tree_order() const { return tree_order_; }
+
+  /// Collective: every rank calls it with the same size. Zeroed memory that this transport communicates fastest from
+  /// and to (the other ranks of a host reach it without a copy, a device registers it); otherwise ordinary memory of
+  /// `device()`. May outlive the communicator. Throws Error when there isn't enough.
+  std::shared_ptr<void> allocate(std::size_t bytes);
+
   /// Collective. Ranks that give the same colour form a communicator, ordered by key, then by rank here; a negative
   /// colour gets null. Blocks until everything requested before has run.
   std::unique_ptr<Communicator> split(int color, int key);
 
   /// A snapshot; may be taken while operations run.
-  OpStats stats(Op op) const;
+  OpStats stats(Op op) const { return flight_->stats(op); }
+  /// What this communicator is doing and did last.
+  const std::shared_ptr<Flight>& flight() const { return flight_; }
 
  protected:
-  Communicator(std::string_view transport, Device device, Place place);
-  /// Called by the transport when an operation has run; thread-safe.
-  void add_seconds(Op op, double seconds);
+  /// What a transport says of itself at construction.
+  struct Traits {
+    std::string_view transport;
+    Device device;
+    bool tree_order = true;
+  };
+  Communicator(Traits traits, Place place, std::shared_ptr<Flight> flight);
+  /// What do_allocate returns where there is nothing better.
+  static std::shared_ptr<void> zeroed_host_memory(std::size_t bytes);
 
  private:
-  /// Requests arrive checked, with at least one element.
-  virtual Work do_all_reduce(ConstBuffer send, Buffer receive, Reduce reduce, Stream& stream) = 0;
-  virtual Work do_reduce_scatter(ConstBuffer send, Buffer receive, Reduce reduce, Stream& stream) = 0;
-  virtual Work do_all_gather(ConstBuffer send, Buffer receive, Stream& stream) = 0;
-  virtual Work do_broadcast(Buffer buffer, int root, Stream& stream) = 0;
-  /// On ranks other than the root, receive.data is null.
-  virtual Work do_reduce(ConstBuffer send, Buffer receive, Reduce reduce, int root, Stream& stream) = 0;
-  virtual Work do_barrier(Stream& stream) = 0;
+  /// Starts a request of at least one element, but for all_to_all and barrier. The transport calls flight()->start(id)
+  /// when it begins to run and finish(id) when it has, or fail(id, why).
+  virtual Work do_start(Request request, Stream& stream) = 0;
   virtual bool do_supports(Op op, Dtype dtype, Reduce reduce) const = 0;
+  virtual std::shared_ptr<void> do_allocate(std::size_t bytes) = 0;
   virtual std::unique_ptr<Communicator> do_split(int color, int key) = 0;
 
-  struct Counter {
-    std::atomic<std::uint64_t> calls{0}, bytes{0}, nanoseconds{0};
-  };
   void check(Op op, ConstBuffer buffer, const char* which, Reduce reduce, const Stream& stream) const;
   void check_root(Op op, int root) const;
   void check_overlap(Op op, ConstBuffer send, ConstBuffer receive, const void* in_place) const;
-  void count(Op op, ConstBuffer larger);
+  Work start(Request request, ConstBuffer larger, Stream& stream);
   std::string who(Op op) const;
 
   std::string_view transport_;
   Device device_;
+  bool tree_order_;
   Place place_;
-  std::array<Counter, op_count> counters_;
+  std::shared_ptr<Flight> flight_;
 };
 
 }  // namespace dujiang::comm

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstring>
 #include <exception>
+#include <tuple>
 #include <vector>
 
 #include "comm/mpi_requests.h"
@@ -40,8 +41,8 @@ Place place_of(MPI_Comm comm) {
 
 class MpiCommunicator final : public Communicator {
  public:
-  MpiCommunicator(std::shared_ptr<MpiSession> session, MPI_Comm comm, Place place)
-      : Communicator("mpi", Device{}, place),
+  MpiCommunicator(std::shared_ptr<MpiSession> session, MPI_Comm comm, Place place, std::shared_ptr<Flight> flight)
+      : Communicator({"mpi", Device{}}, place, std::move(flight)),
         session_(std::move(session)),
         comm_(comm),
         exceptions_(std::uncaught_exceptions()),
@@ -57,19 +58,38 @@ class MpiCommunicator final : public Communicator {
   }
 
  private:
-  template <class Body>
-  Work queue(Op op, Body body) {
-    return session_->worker().submit([this, op, body = std::move(body)] {
-      const auto start = std::chrono::steady_clock::now();
+  Work do_start(Request request, Stream&) override {
+    return session_->worker().submit([this, q = std::move(request)] {
+      flight()->start(q.id);
       try {
         DUJIANG_CHECK(!session_->cancelled(), "abandoned: an earlier operation failed, or the job is ending");
-        body();
+        run(q);
       } catch (const std::exception& e) {
         session_->cancel();  // messages of a half-done operation would be taken for those of the next
-        fail("{} (mpi, rank {} of {}): {}", name_of(op), rank(), size(), e.what());
+        flight()->fail(q.id, e.what());
+        fail("{} (mpi, rank {} of {}): {}", name_of(q.op), rank(), size(), e.what());
       }
-      add_seconds(op, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+      flight()->finish(q.id);
     });
+  }
+
+  void run(const Request& q) {
+    switch (q.op) {
+      case Op::all_reduce:
+        return all_reduce(q);
+      case Op::reduce:
+        return reduce(q);
+      case Op::reduce_scatter:
+        return reduce_scatter(q);
+      case Op::all_gather:
+        return all_gather(q);
+      case Op::broadcast:
+        return broadcast(q);
+      case Op::barrier:
+        return barrier();
+      default:
+        fail("not yet");
+    }
   }
 
   Requests requests() const { return Requests(comm_, *session_); }
@@ -142,8 +162,9 @@ class MpiCommunicator final : public Communicator {
     gathers[1].finish();
   }
 
-  Work do_all_reduce(ConstBuffer send, Buffer receive, Reduce reduce, Stream&) override {
-    return queue(Op::all_reduce, [=, this] {
+  void all_reduce(const Request& q) {
+    const auto& [send, receive, reduce] = std::tie(q.send, q.receive, q.reduce);
+    {
       const Slices slices = Slices::of(send.count, size(), chunk(send.dtype));
       reduce_slices(
           send, reduce, slices,
@@ -151,11 +172,12 @@ class MpiCommunicator final : public Communicator {
           [&](Requests& requests, void* own, std::int64_t round) {
             post_gather(requests, own, receive.data, receive.dtype, slices, round, everyone);
           });
-    });
+    }
   }
 
-  Work do_reduce(ConstBuffer send, Buffer receive, Reduce reduce, int root, Stream&) override {
-    return queue(Op::reduce, [=, this] {
+  void reduce(const Request& q) {
+    const auto& [send, receive, reduce, root] = std::tie(q.send, q.receive, q.reduce, q.root);
+    {
       const Slices slices = Slices::of(send.count, size(), chunk(send.dtype));
       result_.resize(static_cast<std::size_t>(2 * chunk_bytes_));
       reduce_slices(
@@ -167,21 +189,23 @@ class MpiCommunicator final : public Communicator {
           [&](Requests& requests, void* own, std::int64_t round) {
             post_gather(requests, own, receive.data, send.dtype, slices, round, root);
           });
-    });
+    }
   }
 
-  Work do_reduce_scatter(ConstBuffer send, Buffer receive, Reduce reduce, Stream&) override {
-    return queue(Op::reduce_scatter, [=, this] {
+  void reduce_scatter(const Request& q) {
+    const auto& [send, receive, reduce] = std::tie(q.send, q.receive, q.reduce);
+    {
       const Slices slices = Slices::equal(receive.count, size(), chunk(send.dtype));
       reduce_slices(
           send, reduce, slices,
           [&](std::int64_t round) { return at(receive.data, round * slices.chunk, receive.dtype); },
           [](Requests&, void*, std::int64_t) {});
-    });
+    }
   }
 
-  Work do_all_gather(ConstBuffer send, Buffer receive, Stream&) override {
-    return queue(Op::all_gather, [=, this] {
+  void all_gather(const Request& q) {
+    const auto& [send, receive] = std::tie(q.send, q.receive);
+    {
       const Dtype dtype = send.dtype;
       const Slices slices = Slices::equal(send.count, size(), chunk(dtype));
       Requests gathers[2] = {requests(), requests()};
@@ -194,12 +218,13 @@ class MpiCommunicator final : public Communicator {
       if (own != send.data) std::memcpy(own, send.data, bytes(send.count, dtype));
       gathers[0].finish();
       gathers[1].finish();
-    });
+    }
   }
 
   // The root hands every rank one slice (its own to all), then those hand theirs to one another.
-  Work do_broadcast(Buffer buffer, int root, Stream&) override {
-    return queue(Op::broadcast, [=, this] {
+  void broadcast(const Request& q) {
+    const auto& [buffer, root] = std::tie(q.receive, q.root);
+    {
       const Dtype dtype = buffer.dtype;
       const Slices slices = Slices::of(buffer.count, size(), chunk(dtype));
       const auto piece = [&](int r, std::int64_t round) { return at(buffer.data, slices.offset(r, round), dtype); };
@@ -232,20 +257,21 @@ class MpiCommunicator final : public Communicator {
       }
       gathers[0].finish();
       gathers[1].finish();
-    });
+    }
   }
 
-  Work do_barrier(Stream&) override {
-    return queue(Op::barrier, [this] {
+  void barrier() {
+    {
       auto barrier = requests();
       barrier.barrier();
       barrier.finish();
-    });
+    }
   }
 
   bool do_supports(Op op, Dtype dtype, Reduce reduce) const override {
-    return op == Op::all_gather || op == Op::broadcast || can_reduce(dtype, reduce);
+    return !reduces(op) || can_reduce(dtype, reduce);
   }
+  std::shared_ptr<void> do_allocate(std::size_t bytes) override { return zeroed_host_memory(bytes); }
 
   std::unique_ptr<Communicator> do_split(int color, int key) override {
     MPI_Comm part = MPI_COMM_NULL;
@@ -259,7 +285,8 @@ class MpiCommunicator final : public Communicator {
         })
         .wait_host();
     if (part == MPI_COMM_NULL) return nullptr;
-    return std::make_unique<MpiCommunicator>(session_, part, place);
+    return std::make_unique<MpiCommunicator>(session_, part, place,
+                                             std::make_shared<Flight>("part", std::vector<int>{0}, 0));
   }
 
   const std::shared_ptr<MpiSession> session_;
@@ -289,7 +316,8 @@ std::unique_ptr<Communicator> make_mpi_communicator() {
         place = place_of(world);
       })
       .wait_host();
-  return std::make_unique<MpiCommunicator>(std::move(session), world, place);
+  return std::make_unique<MpiCommunicator>(std::move(session), world, place,
+                                           std::make_shared<Flight>("world", std::vector<int>{0}, 0));
 }
 
 }  // namespace dujiang::comm

@@ -1,51 +1,63 @@
 #include "comm/self_communicator.h"
 
-#include <chrono>
 #include <cstring>
 
 #include "comm/tree_reduce.h"
+#include "framework/base/check.h"
 
 namespace dujiang::comm {
 namespace {
 
 class SelfCommunicator final : public Communicator {
  public:
-  SelfCommunicator() : Communicator("self", Device{}, Place{}) {}
+  explicit SelfCommunicator(std::shared_ptr<Flight> flight)
+      : Communicator({"self", Device{}}, Place{}, std::move(flight)) {}
 
  private:
-  Work copy(Op op, ConstBuffer send, Buffer receive) {
-    const auto start = std::chrono::steady_clock::now();
-    if (send.data != receive.data) {
-      std::memcpy(receive.data, send.data, static_cast<std::size_t>(send.count) * size_of(send.dtype));
-    }
-    add_seconds(op, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    return Work();
+  static void copy(ConstBuffer from, const Buffer& to) {
+    if (from.data == to.data || from.count == 0) return;
+    std::memcpy(to.data, from.data, static_cast<std::size_t>(from.count) * size_of(from.dtype));
   }
 
-  Work do_all_reduce(ConstBuffer send, Buffer receive, Reduce, Stream&) override {
-    return copy(Op::all_reduce, send, receive);
+  // The k-th send meets the k-th receive.
+  static void exchange(const std::vector<P2p>& messages) {
+    std::vector<const P2p*> sends, receives;
+    for (const P2p& m : messages) (m.kind == P2p::Kind::send ? sends : receives).push_back(&m);
+    DUJIANG_CHECK(sends.size() == receives.size(), "batch_send_recv (self): {} sends and {} receives", sends.size(),
+                  receives.size());
+    for (std::size_t i = 0; i < sends.size(); ++i) {
+      const Buffer &from = sends[i]->buffer, &to = receives[i]->buffer;
+      DUJIANG_CHECK(from.count == to.count && from.dtype == to.dtype,
+                    "batch_send_recv (self): message {} is sent as {} x {}, received as {} x {}", i, from.count,
+                    name_of(from.dtype), to.count, name_of(to.dtype));
+      copy(from, to);
+    }
   }
-  Work do_reduce_scatter(ConstBuffer send, Buffer receive, Reduce, Stream&) override {
-    return copy(Op::reduce_scatter, send, receive);
+
+  Work do_start(Request request, Stream&) override {
+    flight()->start(request.id);
+    if (request.op == Op::batch_send_recv) {
+      exchange(request.messages);
+    } else if (request.op != Op::barrier) {
+      copy(request.send, request.receive);
+    }
+    flight()->finish(request.id);
+    return Work();
   }
-  Work do_all_gather(ConstBuffer send, Buffer receive, Stream&) override { return copy(Op::all_gather, send, receive); }
-  Work do_broadcast(Buffer, int, Stream&) override { return Work(); }
-  Work do_reduce(ConstBuffer send, Buffer receive, Reduce, int, Stream&) override {
-    return copy(Op::reduce, send, receive);
-  }
-  Work do_barrier(Stream&) override { return Work(); }
   bool do_supports(Op op, Dtype dtype, Reduce reduce) const override {
-    return op == Op::all_gather || op == Op::broadcast || can_reduce(dtype, reduce);
+    return !reduces(op) || can_reduce(dtype, reduce);
   }
+  std::shared_ptr<void> do_allocate(std::size_t bytes) override { return zeroed_host_memory(bytes); }
   std::unique_ptr<Communicator> do_split(int color, int) override {
-    return color < 0 ? nullptr : make_self_communicator();
+    auto child = flight()->child(color, color < 0 ? std::vector<int>() : std::vector<int>{0});
+    return child ? std::make_unique<SelfCommunicator>(std::move(child)) : nullptr;
   }
 };
 
 }  // namespace
 
 std::unique_ptr<Communicator> make_self_communicator() {
-  return std::make_unique<SelfCommunicator>();
+  return std::make_unique<SelfCommunicator>(std::make_shared<Flight>("world", std::vector<int>{0}, 0));
 }
 
 }  // namespace dujiang::comm

@@ -17,19 +17,6 @@
 namespace dujiang::comm {
 namespace {
 
-struct Request {
-  Op op = Op::barrier;
-  ConstBuffer send;
-  Buffer receive;
-  Reduce reduce = Reduce::sum;
-  int root = 0;
-
-  std::string str() const {
-    return fmt::format("{} of {} x {}, {}, root {}", name_of(op), send.count, name_of(send.dtype), name_of(reduce),
-                       root);
-  }
-};
-
 // What ranks get when another one failed: never the cause itself.
 class Abandoned : public Error {
  public:
@@ -79,8 +66,8 @@ class Hub {
 
 class ThreadCommunicator final : public Communicator {
  public:
-  ThreadCommunicator(std::shared_ptr<Hub> hub, int rank)
-      : Communicator("thread", Device{}, Place{rank, hub->size(), rank, hub->size()}),
+  ThreadCommunicator(std::shared_ptr<Hub> hub, int rank, std::shared_ptr<Flight> flight)
+      : Communicator({"thread", Device{}}, Place{rank, hub->size(), rank, hub->size()}, std::move(flight)),
         hub_(std::move(hub)),
         exceptions_(std::uncaught_exceptions()) {}
 
@@ -91,9 +78,9 @@ class ThreadCommunicator final : public Communicator {
   }
 
  private:
-  Work queue(Request request) {
+  Work do_start(Request request, Stream&) override {
     return worker_.submit([this, request] {
-      const auto start = std::chrono::steady_clock::now();
+      flight()->start(request.id);
       try {
         hub_->requests[static_cast<std::size_t>(rank())] = request;
         hub_->meet();
@@ -102,9 +89,10 @@ class ThreadCommunicator final : public Communicator {
         hub_->meet();  // nobody may touch a buffer that others still read
       } catch (const std::exception& e) {
         hub_->abandon(e.what());
+        flight()->fail(request.id, e.what());
         throw;
       }
-      add_seconds(request.op, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+      flight()->finish(request.id);
     });
   }
 
@@ -112,9 +100,8 @@ class ThreadCommunicator final : public Communicator {
     const Request& first = hub_->requests[0];
     for (int r = 1; r < size(); ++r) {
       const Request& other = hub_->requests[static_cast<std::size_t>(r)];
-      const auto key = [](const Request& q) { return std::tuple(q.op, q.send.count, q.send.dtype, q.reduce, q.root); };
-      DUJIANG_CHECK(key(first) == key(other), "ranks disagree: rank 0 asks for {}, rank {} for {}", first.str(), r,
-                    other.str());
+      DUJIANG_CHECK(first.signature() == other.signature(), "ranks disagree: rank 0 asks for {}, rank {} for {}",
+                    first.signature().str(), r, other.signature().str());
     }
   }
 
@@ -163,30 +150,15 @@ class ThreadCommunicator final : public Communicator {
         if (rank() == q.root) return;
         std::memcpy(q.receive.data, hub_->requests[static_cast<std::size_t>(q.root)].send.data, bytes(q.send.count));
         return;
-      case Op::barrier:
+      default:
         return;
     }
   }
 
-  Work do_all_reduce(ConstBuffer send, Buffer receive, Reduce reduce, Stream&) override {
-    return queue({Op::all_reduce, send, receive, reduce, 0});
-  }
-  Work do_reduce_scatter(ConstBuffer send, Buffer receive, Reduce reduce, Stream&) override {
-    return queue({Op::reduce_scatter, send, receive, reduce, 0});
-  }
-  Work do_all_gather(ConstBuffer send, Buffer receive, Stream&) override {
-    return queue({Op::all_gather, send, receive, Reduce::sum, 0});
-  }
-  Work do_broadcast(Buffer buffer, int root, Stream&) override {
-    return queue({Op::broadcast, buffer, buffer, Reduce::sum, root});
-  }
-  Work do_reduce(ConstBuffer send, Buffer receive, Reduce reduce, int root, Stream&) override {
-    return queue({Op::reduce, send, receive, reduce, root});
-  }
-  Work do_barrier(Stream&) override { return queue({}); }
   bool do_supports(Op op, Dtype dtype, Reduce reduce) const override {
-    return op == Op::all_gather || op == Op::broadcast || can_reduce(dtype, reduce);
+    return !reduces(op) || can_reduce(dtype, reduce);
   }
+  std::shared_ptr<void> do_allocate(std::size_t bytes) override { return zeroed_host_memory(bytes); }
 
   std::unique_ptr<Communicator> do_split(int color, int key) override {
     std::vector<int> members;
@@ -211,9 +183,10 @@ class ThreadCommunicator final : public Communicator {
     std::shared_ptr<Hub> hub;
     if (!members.empty()) hub = hub_->hubs[static_cast<std::size_t>(members.front())];
     worker_.submit([this] { hub_->meet(); }).wait_host();  // everyone has its hub before the next split
+    auto child = flight()->child(color, members);
     if (!hub) return nullptr;
     const auto position = std::find(members.begin(), members.end(), rank()) - members.begin();
-    return std::make_unique<ThreadCommunicator>(std::move(hub), static_cast<int>(position));
+    return std::make_unique<ThreadCommunicator>(std::move(hub), static_cast<int>(position), std::move(child));
   }
 
   const std::shared_ptr<Hub> hub_;
@@ -227,7 +200,11 @@ std::vector<std::unique_ptr<Communicator>> make_thread_communicators(int size) {
   DUJIANG_CHECK(size > 0, "a group of {} threads", size);
   auto hub = std::make_shared<Hub>(size);
   std::vector<std::unique_ptr<Communicator>> group;
-  for (int r = 0; r < size; ++r) group.push_back(std::make_unique<ThreadCommunicator>(hub, r));
+  std::vector<int> members;
+  for (int r = 0; r < size; ++r) members.push_back(r);
+  for (int r = 0; r < size; ++r) {
+    group.push_back(std::make_unique<ThreadCommunicator>(hub, r, std::make_shared<Flight>("world", members, r)));
+  }
   return group;
 }
 

@@ -135,8 +135,8 @@ BOOST_AUTO_TEST_CASE(ranks_that_disagree_are_named) {
       c.all_reduce(buffer(v), Reduce::sum, stream).wait_host();
     });
   });
-  BOOST_TEST(contains(message, "rank 0 asks for all_reduce of 4 x f32"), message);
-  BOOST_TEST(contains(message, "rank 2 for all_reduce of 5 x f32"), message);
+  BOOST_TEST(contains(message, "rank 0 asks for all_reduce sum of 4 x f32"), message);
+  BOOST_TEST(contains(message, "rank 2 for all_reduce sum of 5 x f32"), message);
 }
 
 BOOST_AUTO_TEST_CASE(an_error_on_one_thread_ends_the_others) {
@@ -195,7 +195,7 @@ BOOST_AUTO_TEST_CASE(calls_bytes_and_time_are_counted) {
 
 BOOST_AUTO_TEST_CASE(a_process_started_alone_leaves_mpi_untouched) {
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "SLURM_STEP_ID"}) unsetenv(name);
-  const auto c = make_communicator("auto");
+  const auto c = make_communicator({.transport = "auto"});
   BOOST_TEST(c->transport() == "self");
   BOOST_TEST((c->size() == 1 && c->rank() == 0 && c->local_rank() == 0 && c->local_size() == 1));
   int initialized = 1;
@@ -205,7 +205,7 @@ BOOST_AUTO_TEST_CASE(a_process_started_alone_leaves_mpi_untouched) {
 
 BOOST_AUTO_TEST_CASE(launchers_are_recognised_by_their_environment) {
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "SLURM_STEP_ID"}) unsetenv(name);
-  BOOST_CHECK_THROW(make_communicator("nccl"), UserError);
+  BOOST_CHECK_THROW(make_communicator({.transport = "nccl"}), UserError);
   setenv("SLURM_STEP_ID", "0", 1);
   setenv("SLURM_PROCID", "1", 1);
   setenv("SLURM_STEP_NUM_TASKS", "4", 1);
@@ -213,7 +213,7 @@ BOOST_AUTO_TEST_CASE(launchers_are_recognised_by_their_environment) {
   setenv("PMIX_RANK", "1", 1);
   BOOST_TEST(detect_launch().launcher == "srun");
   BOOST_TEST(detect_launch().size == 4);
-  BOOST_CHECK_THROW(make_communicator("self"), UserError);
+  BOOST_CHECK_THROW(make_communicator({.transport = "self"}), UserError);
   setenv("PMIX_RANK", "one", 1);
   BOOST_CHECK_THROW(detect_launch(), UserError);
   for (const char* name : {"PMIX_RANK", "SLURM_STEP_ID", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"}) unsetenv(name);

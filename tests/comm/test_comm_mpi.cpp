@@ -10,7 +10,7 @@ using namespace dujiang::comm;
 
 int main() {
   return run_job([] {
-    const auto world = make_communicator("auto");
+    const auto world = make_communicator({.transport = "auto"});
     DUJIANG_CHECK(world->transport() == "mpi", "under mpirun, auto gave the transport {}", world->transport());
     DUJIANG_CHECK(world->local_size() == world->size() && world->local_rank() == world->rank(),
                   "rank {} of {} is {} of {} on its host; all ranks are on this host", world->rank(), world->size(),

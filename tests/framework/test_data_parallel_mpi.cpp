@@ -144,7 +144,7 @@ void check_trainer(const fs::path& folder, comm::Communicator& world) {
 int main() {
   return comm::run_job([] {
     spdlog::set_level(spdlog::level::warn);
-    const auto world = comm::make_communicator("auto");
+    const auto world = comm::make_communicator({.transport = "auto"});
     set_thread_count(1);
     const data::TempFolder scratch;
     const fs::path folder = shared_path(*world, scratch.path());
