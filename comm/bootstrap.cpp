@@ -1,12 +1,9 @@
 #include "comm/bootstrap.h"
 
 #include <algorithm>
-#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <exception>
 #include <thread>
 
@@ -17,21 +14,6 @@
 
 namespace dujiang::comm {
 namespace {
-
-bool present(const char* name) {
-  return std::getenv(name) != nullptr;
-}
-
-int number(const char* name, int otherwise) {
-  const char* text = std::getenv(name);
-  if (text == nullptr) return otherwise;
-  int value = 0;
-  const auto [end, error] = std::from_chars(text, text + std::strlen(text), value);
-  if (error != std::errc() || *end != '\0' || value < 0) {
-    fail_user("environment variable {} is \"{}\", expected a number as the launcher sets it", name, text);
-  }
-  return value;
-}
 
 // Prints once for the job: ranks that fail alike are ended by the lowest before their turn comes.
 int end_job(const Launch& launch, const char* message, int status) {
@@ -54,36 +36,12 @@ int end_job(const Launch& launch, const char* message, int status) {
 
 }  // namespace
 
-Launch detect_launch() {
-  if (present("OMPI_COMM_WORLD_SIZE")) {
-    Launch launch;
-    launch.launcher = "mpirun";
-    launch.rank = number("OMPI_COMM_WORLD_RANK", 0);
-    launch.size = number("OMPI_COMM_WORLD_SIZE", 1);
-    return launch;
-  }
-  const bool step = present("SLURM_STEP_ID") && present("SLURM_PROCID");
-  const int tasks = step ? number("SLURM_STEP_NUM_TASKS", number("SLURM_NTASKS", 1)) : 1;
-  if (present("PMIX_RANK")) {
-    Launch launch;
-    launch.launcher = step ? "srun" : "mpirun";
-    launch.rank = number("PMIX_RANK", 0);
-    launch.size = tasks;
-    return launch;
-  }
-  if (tasks > 1) {
-    fail_user("srun started {} tasks without PMIx, so they can't find one another: use srun --mpi=pmix, or mpirun",
-              tasks);
-  }
-  return {};
-}
-
 std::unique_ptr<Communicator> make_communicator(const Options& options) {
   const auto& transport = options.transport;
   const Launch launch = detect_launch();
   if (transport == "mpi" || (transport == "auto" && !launch.launcher.empty())) {
-    auto world = make_mpi_communicator();
-    DUJIANG_CHECK(launch.size == 1 || world->size() == launch.size,
+    auto world = make_mpi_communicator(std::make_shared<MpiSession>(), nullptr);
+    DUJIANG_CHECK(launch.size <= 1 || world->size() == launch.size,
                   "{} started {} ranks, but MPI sees {}: the program and the launcher belong to different MPIs",
                   launch.launcher, launch.size, world->size());
     return world;

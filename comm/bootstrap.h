@@ -4,28 +4,14 @@
 #include <chrono>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 
 #include "comm/communicator.h"
-#include "comm/store.h"
+#include "comm/launch_environment.h"
 #include "comm/watchdog.h"
 
 namespace dujiang::comm {
-
-/// What the launcher says of this process, read from the environment without a call to MPI.
-struct Launch {
-  std::string launcher;  ///< "mpirun", "srun", "pmi", "environment" (RANK, WORLD_SIZE), or empty: started alone
-  int rank = 0, size = 1;
-  int local_rank = 0, local_size = 1;  ///< on this host, where the launcher tells; else 0 of 1
-  bool mpi = false;                    ///< whether MPI_Init finds the other ranks (mpirun, or srun with PMIx)
-  std::optional<StoreAddress> store;   ///< MASTER_ADDR, MASTER_PORT
-  std::string store_folder;            ///< DUJIANG_STORE
-  std::string token;                   ///< DUJIANG_JOB_TOKEN, else made from what the launcher says of the job
-};
-/// Throws UserError for variables that contradict one another or aren't numbers (rank 4 of 4, no MASTER_PORT).
-Launch detect_launch();
 
 struct Options {
   /// auto, self, mpi, nccl, hccl. auto: by the device when a launcher started several ranks, else self.

@@ -1,9 +1,11 @@
 #pragma once
 // Store: a small key-value store that all processes of a job reach before they have a communicator, and that the
-// watchdog uses while they run. Values are short strings (at most 64 KiB).
+// watchdog uses while they run. Keys have 1 to 512 bytes, values at most 64 KiB.
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -18,7 +20,9 @@ using Deadline = std::chrono::steady_clock::time_point;
 
 class Store {
  public:
+  /// Says farewell, so that this rank doesn't count as gone; not after abandon() or while an exception unwinds.
   virtual ~Store() = default;
+  /// Keys that begin with "ended/" reach every rank at once, and can be read when rank 0 and its store have gone.
   virtual void set(std::string_view key, std::string_view value) = 0;
   /// What is there now. Throws Error when the store can't be reached within a few seconds.
   virtual std::optional<std::string> get(std::string_view key) = 0;
@@ -28,10 +32,13 @@ class Store {
   /// Ranks of the job whose process ended without a farewell, as far as this store can tell. Never blocks, never
   /// throws; includes 0 when the store's own process is gone.
   virtual std::vector<int> gone() = 0;
-  /// Called, from a thread of the store's, as soon as gone() has grown. One listener.
+  /// Called, from a thread of the store's, as soon as gone() has grown, or is not empty. One listener, null for none:
+  /// the one before is not running any more on return. A listener may call gone() and nothing else of the store.
   virtual void on_gone(std::function<void()> listener) = 0;
   /// Where it is, for messages: "tcp 10.0.0.1:29500", "file /shared/job-7".
   virtual std::string where() const = 0;
+  /// This process is about to end with an error: the destructor says no farewell and waits for nobody.
+  void abandon() { abandoned_ = true; }
 
   /// Waits for a key. Throws UserError that names the store, the key and `who` it is expected from.
   std::string wait(std::string_view key, std::string_view who, Deadline deadline);
@@ -39,6 +46,14 @@ class Store {
   /// UserError that names the ranks whose value did not come.
   std::vector<std::string> exchange(std::string_view name, int rank, int size, std::string_view value,
                                     Deadline deadline);
+
+ protected:
+  static void check_key(std::string_view key);
+  static void check_value(std::string_view key, std::string_view value);
+  bool ends_in_order() const { return !abandoned_ && std::uncaught_exceptions() == 0; }
+
+ private:
+  std::atomic<bool> abandoned_{false};
 };
 
 /// Where a job's TCP store listens, and the secret that tells its peers from strangers.
