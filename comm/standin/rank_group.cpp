@@ -55,6 +55,11 @@ struct Offer {
   char id[RankGroup::max_id_bytes] = {};
 };
 
+struct Meeting {
+  std::atomic<std::uint64_t> key{0};  // all bits set once two ranks differed
+  std::atomic<std::uint32_t> here{0};
+};
+
 // The head of the shared memory; zeros are its initial state.
 struct RankGroup::Segment {
   std::uint64_t nonce;
@@ -63,6 +68,7 @@ struct RankGroup::Segment {
   std::atomic<std::uint32_t> aborted;  // 1 being written, 2 readable
   char why[why_bytes];
   Offer offers[64];
+  Meeting held[meetings];
 };
 
 // From one rank to another: bytes of messages one after the other, each announced by its length.
@@ -246,6 +252,7 @@ void RankGroup::run(const comm::Request& request, const Turn& turn, const Interr
   if (!turn.wait(interrupted_or_aborted)) {
     fail("{}: {}", name_of(request.op), aborted().empty() ? "interrupted" : aborted());
   }
+  if (!broken_.empty()) fail("{}: refused after a failure: {}", name_of(request.op), broken_);
   interrupted_ = &interrupted;
   try {
     if (request.op == comm::Op::batch_send_recv) {
@@ -255,10 +262,28 @@ void RankGroup::run(const comm::Request& request, const Turn& turn, const Interr
     }
   } catch (const std::exception& e) {
     interrupted_ = nullptr;
-    abort(e.what());
+    broken_ = e.what();
     throw;
   }
   interrupted_ = nullptr;
+}
+
+RankGroup::Met RankGroup::meet(int slot, std::uint64_t key, std::chrono::steady_clock::time_point deadline,
+                               const Interrupted& interrupted) {
+  constexpr std::uint64_t differ = ~std::uint64_t{0};
+  DUJIANG_CHECK(slot >= 0 && slot < meetings && key != 0 && key != differ, "stand-in: meeting {} about {}", slot, key);
+  Meeting& meeting = mapping_->segment().held[slot];
+  std::uint64_t first = 0;
+  if (!meeting.key.compare_exchange_strong(first, key) && first != key) meeting.key.store(differ);
+  meeting.here.fetch_add(1);
+  for (int idle = 0;; ++idle) {
+    if (meeting.key.load() == differ) return Met::differ;
+    if (meeting.here.load() >= static_cast<std::uint32_t>(size_)) return Met::all;
+    if (std::chrono::steady_clock::now() >= deadline || !aborted().empty() || (interrupted && interrupted())) {
+      return Met::late;
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(std::min(20 * idle, 1000)));
+  }
 }
 
 RankGroup::Channel& RankGroup::channel(int from, int to) const {

@@ -48,8 +48,15 @@ class RankGroup {
 
   /// Runs a request to its end, batch_send_recv too: its k-th send to a peer meets that peer's k-th receive from here
   /// (also across batches), and is complete when received. Throws Error when the ranks' requests differ, on abort() by
-  /// any rank, or when `interrupted` returns true, after which the group is of no more use.
+  /// any rank, or when `interrupted` returns true, of which the other ranks hear nothing. After an Error the group is
+  /// of no more use to this rank.
   void run(const comm::Request& request, const Turn& turn, const Interrupted& interrupted);
+
+  /// A meeting of all ranks, on the host: each of the `meetings` slots works once. `key` is what they have to agree on.
+  enum class Met { all, differ, late };
+  static constexpr int meetings = 16;
+  Met meet(int slot, std::uint64_t key, std::chrono::steady_clock::time_point deadline,
+           const Interrupted& interrupted = nullptr);
 
   /// Every wait of every rank ends with an Error that gives this reason. Keeps the first.
   void abort(const std::string& why);
@@ -79,6 +86,7 @@ class RankGroup {
   std::shared_ptr<Mapping> mapping_;
   std::shared_ptr<Turns> turns_;
   const Interrupted* interrupted_ = nullptr;  // of the request that runs
+  std::string broken_;                        // why this rank's last request failed
   std::unique_ptr<comm::HostGroup> group_;
 };
 
