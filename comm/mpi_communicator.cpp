@@ -1,323 +1,242 @@
 #include "comm/mpi_communicator.h"
 
 #include <algorithm>
-#include <chrono>
-#include <cstring>
 #include <exception>
-#include <tuple>
+#include <numeric>
 #include <vector>
 
-#include "comm/mpi_requests.h"
-#include "comm/slices.h"
+#include "comm/host_operation.h"
+#include "comm/mpi_check.h"
+#include "comm/mpi_network.h"
+#include "comm/shared_memory.h"
 #include "comm/tree_reduce.h"
 
 namespace dujiang::comm {
 namespace {
 
-// Messages of the two phases may overtake one another.
-constexpr int scatter_tag = 1;
-constexpr int gather_tag = 2;
-constexpr int everyone = -1;
-
-char* at(const void* data, std::int64_t element, Dtype dtype) {
-  return const_cast<char*>(static_cast<const char*>(data)) + element * static_cast<std::int64_t>(size_of(dtype));
-}
-
-std::size_t bytes(std::int64_t count, Dtype dtype) {
-  return static_cast<std::size_t>(count) * size_of(dtype);
-}
-
-Place place_of(MPI_Comm comm) {
-  Place place;
-  MPI_Comm host = MPI_COMM_NULL;
-  check_mpi(MPI_Comm_rank(comm, &place.rank), "MPI_Comm_rank");
-  check_mpi(MPI_Comm_size(comm, &place.size), "MPI_Comm_size");
-  check_mpi(MPI_Comm_split_type(comm, MPI_COMM_TYPE_SHARED, place.rank, MPI_INFO_NULL, &host), "MPI_Comm_split_type");
-  MPI_Comm_rank(host, &place.local_rank);
-  MPI_Comm_size(host, &place.local_size);
-  MPI_Comm_free(&host);
-  return place;
-}
-
-class MpiCommunicator final : public Communicator {
+// Memory of allocate(), for the ranks of one group.
+class GroupMemory final : public PeerMemory {
  public:
-  MpiCommunicator(std::shared_ptr<MpiSession> session, MPI_Comm comm, Place place, std::shared_ptr<Flight> flight)
-      : Communicator({"mpi", Device{}}, place, std::move(flight)),
-        session_(std::move(session)),
-        comm_(comm),
-        exceptions_(std::uncaught_exceptions()),
-        chunk_bytes_(mpi_chunk_bytes(place.size)),
-        sources_(static_cast<std::size_t>(place.size)) {}
-
-  ~MpiCommunicator() override {
-    if (std::uncaught_exceptions() > exceptions_) session_->cancel();
-    auto last = session_->worker().submit([this] {
-      if (!session_->cancelled()) MPI_Comm_free(&comm_);
-    });
-    last.wait_host();  // tasks run in order: none refers to this any more
+  GroupMemory(std::shared_ptr<SharedRegions> regions, std::vector<int> ranks)
+      : regions_(std::move(regions)), ranks_(std::move(ranks)) {}
+  std::uint64_t offer(const void* data, std::size_t bytes) const override {
+    return regions_->offer(ranks_, data, bytes);
+  }
+  std::byte* reach(int rank, std::uint64_t handle) const override {
+    return regions_->reach(ranks_[static_cast<std::size_t>(rank)], handle);
   }
 
  private:
+  const std::shared_ptr<SharedRegions> regions_;
+  const std::vector<int> ranks_;  // of the job
+};
+
+// The blocks of a host's ranks; empty where they can't be shared. On MPI's thread, collective over `host`.
+std::vector<std::shared_ptr<SharedSegment>> share_blocks(MPI_Comm host, int rank, int size) {
+  const auto mine = SharedSegment::create(HostGroup::block_bytes(size) + 64);
+  const SegmentAddress address = mine->address();
+  std::vector<SegmentAddress> addresses(static_cast<std::size_t>(size));
+  check_mpi(MPI_Allgather(&address, sizeof address, MPI_BYTE, addresses.data(), sizeof address, MPI_BYTE, host),
+            "MPI_Allgather");
+  std::vector<std::shared_ptr<SharedSegment>> blocks;
+  int all = 1;
+  for (int r = 0; r < size; ++r) {
+    blocks.push_back(r == rank ? mine : SharedSegment::attach(addresses[static_cast<std::size_t>(r)]));
+    if (!blocks.back()) all = 0;
+  }
+  check_mpi(MPI_Allreduce(MPI_IN_PLACE, &all, 1, MPI_INT, MPI_MIN, host), "MPI_Allreduce");
+  mine->close();
+  if (all == 0) blocks.clear();
+  return blocks;
+}
+
+// What a process's communicators have in common.
+struct Process {
+  std::shared_ptr<MpiSession> session;
+  std::shared_ptr<SharedRegions> regions = std::make_shared<SharedRegions>();
+};
+
+class MpiCommunicator final : public Communicator {
+ public:
+  /// Takes `comm`. Made outside MPI's thread, by all ranks.
+  static std::unique_ptr<MpiCommunicator> make(const Process& process, MPI_Comm comm, std::shared_ptr<Flight> flight) {
+    std::vector<int> host_of;
+    for (const int r : flight->members()) host_of.push_back(process.session->hosts()[static_cast<std::size_t>(r)]);
+    const auto size = static_cast<int>(host_of.size()), rank = flight->rank();
+    HostLayout layout = HostLayout::of(host_of, rank);
+    const auto& ranks = layout.host_ranks;
+    const Place place{rank, size, static_cast<int>(std::find(ranks.begin(), ranks.end(), rank) - ranks.begin()),
+                      static_cast<int>(ranks.size())};
+    std::vector<std::shared_ptr<SharedSegment>> blocks;
+    process.session->call([&] {
+      if (layout.hosts < size) {
+        MPI_Comm host = MPI_COMM_NULL;
+        check_mpi(MPI_Comm_split(comm, ranks.front(), place.local_rank, &host), "MPI_Comm_split");
+        if (place.local_size > 1) blocks = share_blocks(host, place.local_rank, place.local_size);
+        MPI_Comm_free(&host);
+      }
+    });
+    return std::make_unique<MpiCommunicator>(process, comm, place, std::move(layout), std::move(blocks),
+                                             std::move(flight));
+  }
+
+  MpiCommunicator(const Process& process, MPI_Comm comm, Place place, HostLayout layout,
+                  std::vector<std::shared_ptr<SharedSegment>> blocks, std::shared_ptr<Flight> flight)
+      : Communicator({"mpi", Device{}}, place, std::move(flight)),
+        process_(process),
+        session_(process.session.get()),
+        comm_(comm),
+        exceptions_(std::uncaught_exceptions()),
+        blocks_(std::move(blocks)),
+        host_(blocks_.empty() ? nullptr : make_host_group(layout)),
+        network_(*session_, comm, place.rank, place.size, layout, host_.get()),
+        within_host_(host_ && layout.hosts == 1) {}
+
+  ~MpiCommunicator() override {
+    if (std::uncaught_exceptions() > exceptions_) {
+      if (host_) host_->abandon(fmt::format("rank {} of {} left with an error", rank(), size()));
+      session_->cancel();
+    }
+    // Tasks run in order: none refers to this any more.
+    worker_.submit([] {}).wait_host();
+    session_->call([this] {
+      if (!session_->cancelled()) MPI_Comm_free(&comm_);
+    });
+  }
+
+ private:
+  std::unique_ptr<HostGroup> make_host_group(const HostLayout& layout) {
+    std::vector<int> ranks;
+    for (const int r : layout.host_ranks) ranks.push_back(flight()->members()[static_cast<std::size_t>(r)]);
+    std::vector<std::byte*> blocks;
+    for (const auto& segment : blocks_) blocks.push_back(segment->data() + 64);  // after its secret
+    return std::make_unique<HostGroup>(std::move(blocks), local_rank(),
+                                       std::make_shared<GroupMemory>(process_.regions, std::move(ranks)),
+                                       [this] { return session_->cancelled(); });
+  }
+
   Work do_start(Request request, Stream&) override {
-    return session_->worker().submit([this, q = std::move(request)] {
-      flight()->start(q.id);
-      try {
-        DUJIANG_CHECK(!session_->cancelled(), "abandoned: an earlier operation failed, or the job is ending");
-        run(q);
-      } catch (const std::exception& e) {
-        session_->cancel();  // messages of a half-done operation would be taken for those of the next
-        flight()->fail(q.id, e.what());
-        fail("{} (mpi, rank {} of {}): {}", name_of(q.op), rank(), size(), e.what());
-      }
-      flight()->finish(q.id);
+    const auto failed = [this](const std::string& why) {
+      if (host_) host_->abandon(why);
+      // Messages of a half-done operation would be taken for those of the next.
+      if (!within_host_) session_->cancel();
+    };
+    const bool batch = request.op == Op::batch_send_recv;
+    if (within_host_ && !batch) return start_on_host(worker_, *host_, *this, std::move(request), failed);
+    return worker_.submit([this, failed, batch, q = std::move(request)] {
+      run_noted(
+          *this, q, [&] { size() == 1 && !batch ? copy_to_itself(q) : network_.run(q); }, failed);
     });
   }
 
-  void run(const Request& q) {
-    switch (q.op) {
-      case Op::all_reduce:
-        return all_reduce(q);
-      case Op::reduce:
-        return reduce(q);
-      case Op::reduce_scatter:
-        return reduce_scatter(q);
-      case Op::all_gather:
-        return all_gather(q);
-      case Op::broadcast:
-        return broadcast(q);
-      case Op::barrier:
-        return barrier();
-      default:
-        fail("not yet");
-    }
-  }
-
-  Requests requests() const { return Requests(comm_, *session_); }
-
-  std::int64_t chunk(Dtype dtype) const { return chunk_bytes_ / static_cast<std::int64_t>(size_of(dtype)); }
-
-  // Calls body(peer) for every other rank, beginning with the next one, so that not all turn to rank 0 at once.
-  template <class Body>
-  void for_peers(Body body) const {
-    for (int i = 1; i < size(); ++i) body((rank() + i) % size());
-  }
-
-  // Every rank's part of slice `rank()` comes here, everyone else's slices of `send` leave.
-  void post_parts(Requests& requests, ConstBuffer send, const Slices& slices, std::int64_t round, char* scratch) {
-    const std::int64_t mine = slices.length(rank(), round);
-    for_peers([&](int peer) {
-      if (mine > 0) requests.receive(scratch + peer * chunk_bytes_, bytes(mine, send.dtype), peer, scatter_tag);
-    });
-    for_peers([&](int peer) {
-      const std::int64_t theirs = slices.length(peer, round);
-      if (theirs == 0) return;
-      requests.send(at(send.data, slices.offset(peer, round), send.dtype), bytes(theirs, send.dtype), peer,
-                    scatter_tag);
-    });
-  }
-
-  // `own`, this rank's piece of the round, goes to `to` (a root or everyone); theirs come to their place in `whole`.
-  void post_gather(Requests& requests, const void* own, void* whole, Dtype dtype, const Slices& slices,
-                   std::int64_t round, int to) {
-    const std::int64_t mine = slices.length(rank(), round);
-    for_peers([&](int peer) {
-      const std::int64_t theirs = slices.length(peer, round);
-      if (theirs == 0 || (to != everyone && to != rank())) return;
-      requests.receive(at(whole, slices.offset(peer, round), dtype), bytes(theirs, dtype), peer, gather_tag);
-    });
-    for_peers([&](int peer) {
-      if (mine == 0 || (to != everyone && to != peer)) return;
-      requests.send(own, bytes(mine, dtype), peer, gather_tag);
-    });
-  }
-
-  // The reducing operations: scatter the parts, reduce the own slice, then hand it to finished(round, requests). While
-  // one round is reduced the parts of the next travel. output(round) says where the reduced piece goes.
-  template <class Output, class Finished>
-  void reduce_slices(ConstBuffer send, Reduce reduce, const Slices& slices, Output output, Finished finished) {
-    const std::int64_t half = chunk_bytes_ * size();
-    scratch_.resize(static_cast<std::size_t>(2 * half));
-    Requests parts[2] = {requests(), requests()}, gathers[2] = {requests(), requests()};
-    post_parts(parts[0], send, slices, 0, scratch_.data());
-    for (std::int64_t round = 0; round < slices.rounds(); ++round) {
-      const auto now = static_cast<std::size_t>(round % 2), next = 1 - now;
-      if (round + 1 < slices.rounds()) {
-        post_parts(parts[next], send, slices, round + 1, scratch_.data() + static_cast<std::int64_t>(next) * half);
-      }
-      parts[now].finish();
-      gathers[now].finish();  // its output may be reused
-      const std::int64_t count = slices.length(rank(), round);
-      void* out = output(round);
-      if (count > 0) {
-        for (int r = 0; r < size(); ++r) {
-          sources_[static_cast<std::size_t>(r)] =
-              r == rank() ? at(send.data, slices.offset(r, round), send.dtype)
-                          : scratch_.data() + static_cast<std::int64_t>(now) * half + r * chunk_bytes_;
-        }
-        reduce_tree(send.dtype, reduce, sources_.data(), size(), out, count);
-      }
-      finished(gathers[now], out, round);
-    }
-    gathers[0].finish();
-    gathers[1].finish();
-  }
-
-  void all_reduce(const Request& q) {
-    const auto& [send, receive, reduce] = std::tie(q.send, q.receive, q.reduce);
-    {
-      const Slices slices = Slices::of(send.count, size(), chunk(send.dtype));
-      reduce_slices(
-          send, reduce, slices,
-          [&](std::int64_t round) { return at(receive.data, slices.offset(rank(), round), receive.dtype); },
-          [&](Requests& requests, void* own, std::int64_t round) {
-            post_gather(requests, own, receive.data, receive.dtype, slices, round, everyone);
-          });
-    }
-  }
-
-  void reduce(const Request& q) {
-    const auto& [send, receive, reduce, root] = std::tie(q.send, q.receive, q.reduce, q.root);
-    {
-      const Slices slices = Slices::of(send.count, size(), chunk(send.dtype));
-      result_.resize(static_cast<std::size_t>(2 * chunk_bytes_));
-      reduce_slices(
-          send, reduce, slices,
-          [&](std::int64_t round) {
-            return rank() == root ? at(receive.data, slices.offset(rank(), round), send.dtype)
-                                  : result_.data() + round % 2 * chunk_bytes_;
-          },
-          [&](Requests& requests, void* own, std::int64_t round) {
-            post_gather(requests, own, receive.data, send.dtype, slices, round, root);
-          });
-    }
-  }
-
-  void reduce_scatter(const Request& q) {
-    const auto& [send, receive, reduce] = std::tie(q.send, q.receive, q.reduce);
-    {
-      const Slices slices = Slices::equal(receive.count, size(), chunk(send.dtype));
-      reduce_slices(
-          send, reduce, slices,
-          [&](std::int64_t round) { return at(receive.data, round * slices.chunk, receive.dtype); },
-          [](Requests&, void*, std::int64_t) {});
-    }
-  }
-
-  void all_gather(const Request& q) {
-    const auto& [send, receive] = std::tie(q.send, q.receive);
-    {
-      const Dtype dtype = send.dtype;
-      const Slices slices = Slices::equal(send.count, size(), chunk(dtype));
-      Requests gathers[2] = {requests(), requests()};
-      for (std::int64_t round = 0; round < slices.rounds(); ++round) {
-        auto& gather = gathers[round % 2];
-        gather.finish();
-        post_gather(gather, at(send.data, round * slices.chunk, dtype), receive.data, dtype, slices, round, everyone);
-      }
-      void* own = at(receive.data, rank() * send.count, dtype);
-      if (own != send.data) std::memcpy(own, send.data, bytes(send.count, dtype));
-      gathers[0].finish();
-      gathers[1].finish();
-    }
-  }
-
-  // The root hands every rank one slice (its own to all), then those hand theirs to one another.
-  void broadcast(const Request& q) {
-    const auto& [buffer, root] = std::tie(q.receive, q.root);
-    {
-      const Dtype dtype = buffer.dtype;
-      const Slices slices = Slices::of(buffer.count, size(), chunk(dtype));
-      const auto piece = [&](int r, std::int64_t round) { return at(buffer.data, slices.offset(r, round), dtype); };
-      const auto length = [&](int r, std::int64_t round) { return bytes(slices.length(r, round), dtype); };
-      Requests parts[2] = {requests(), requests()}, gathers[2] = {requests(), requests()};
-      const auto post = [&](std::int64_t round) {
-        auto& part = parts[round % 2];
-        if (rank() != root) {
-          if (length(rank(), round) > 0) part.receive(piece(rank(), round), length(rank(), round), root, scatter_tag);
-          return;
-        }
-        for_peers([&](int peer) {
-          if (length(peer, round) > 0) part.send(piece(peer, round), length(peer, round), peer, scatter_tag);
-          if (length(root, round) > 0) part.send(piece(root, round), length(root, round), peer, gather_tag);
-        });
-      };
-      post(0);
-      for (std::int64_t round = 0; round < slices.rounds(); ++round) {
-        auto& gather = gathers[round % 2];
-        if (round + 1 < slices.rounds()) post(round + 1);
-        parts[round % 2].finish();
-        gather.finish();
-        if (rank() == root) continue;
-        for_peers([&](int peer) {
-          if (length(peer, round) > 0) gather.receive(piece(peer, round), length(peer, round), peer, gather_tag);
-          if (peer != root && length(rank(), round) > 0) {
-            gather.send(piece(rank(), round), length(rank(), round), peer, gather_tag);
-          }
-        });
-      }
-      gathers[0].finish();
-      gathers[1].finish();
-    }
-  }
-
-  void barrier() {
-    {
-      auto barrier = requests();
-      barrier.barrier();
-      barrier.finish();
-    }
+  static void copy_to_itself(const Request& q) {
+    if (q.receive.data == q.send.data || q.send.count == 0) return;
+    std::memcpy(q.receive.data, q.send.data, static_cast<std::size_t>(q.send.count) * size_of(q.send.dtype));
   }
 
   bool do_supports(Op op, Dtype dtype, Reduce reduce) const override {
     return !reduces(op) || can_reduce(dtype, reduce);
   }
-  std::shared_ptr<void> do_allocate(std::size_t bytes) override { return zeroed_host_memory(bytes); }
+
+  std::shared_ptr<void> do_allocate(std::size_t bytes) override {
+    if (!within_host_) return zeroed_host_memory(bytes);
+    std::shared_ptr<void> memory;
+    worker_.submit([&] { memory = allocate_shared(bytes); }).wait_host();
+    return memory;
+  }
+
+  std::shared_ptr<void> allocate_shared(std::size_t bytes) {
+    SegmentAddress mine;
+    std::shared_ptr<SharedSegment> segment;
+    std::string error;
+    try {
+      segment = SharedSegment::create(bytes);
+      mine = segment->address();
+      mine.number = process_.regions->next_number();
+    } catch (const Error& e) {
+      error = e.what();
+    }
+    std::vector<SegmentAddress> addresses(static_cast<std::size_t>(size()));
+    host_->exchange(&mine, sizeof mine, addresses.data());
+    std::vector<SharedRegions::Part> parts;
+    char whole = error.empty() ? 1 : 0;
+    for (int r = 0; r < size() && whole != 0; ++r) {
+      const auto& address = addresses[static_cast<std::size_t>(r)];
+      const auto theirs = r == rank() ? segment : SharedSegment::attach(address);
+      parts.push_back({flight()->members()[static_cast<std::size_t>(r)], address.number, theirs});
+      if (!theirs) {
+        whole = 0;
+        error = fmt::format("rank {} has no {} bytes, or they can't be reached from here", r, bytes);
+      }
+    }
+    std::vector<char> all(static_cast<std::size_t>(size()));
+    host_->exchange(&whole, 1, all.data());
+    if (segment) segment->close();
+    for (int r = 0; r < size(); ++r) {
+      if (all[static_cast<std::size_t>(r)] != 0) continue;
+      fail("allocate ({} bytes, mpi, rank {} of {}): {}", bytes, rank(), size(),
+           error.empty() ? fmt::format("rank {} could not", r) : error);
+    }
+    return process_.regions->add(std::move(parts), static_cast<std::size_t>(rank()));
+  }
 
   std::unique_ptr<Communicator> do_split(int color, int key) override {
     MPI_Comm part = MPI_COMM_NULL;
-    Place place;
-    session_->worker()
+    std::vector<int> members;
+    worker_
         .submit([&] {
-          DUJIANG_CHECK(!session_->cancelled(), "split (mpi, rank {} of {}): an earlier operation failed", rank(),
-                        size());
-          check_mpi(MPI_Comm_split(comm_, color < 0 ? MPI_UNDEFINED : color, key, &part), "MPI_Comm_split");
-          if (part != MPI_COMM_NULL) place = place_of(part);
+          session_->call([&] {
+            DUJIANG_CHECK(!session_->cancelled(), "split (mpi, rank {} of {}): an earlier operation failed", rank(),
+                          size());
+            check_mpi(MPI_Comm_split(comm_, color < 0 ? MPI_UNDEFINED : color, key, &part), "MPI_Comm_split");
+            if (part != MPI_COMM_NULL) members = members_of(part);
+          });
         })
         .wait_host();
-    if (part == MPI_COMM_NULL) return nullptr;
-    return std::make_unique<MpiCommunicator>(session_, part, place,
-                                             std::make_shared<Flight>("part", std::vector<int>{0}, 0));
+    auto child = flight()->child(color, members);
+    return child ? make(process_, part, std::move(child)) : nullptr;
   }
 
-  const std::shared_ptr<MpiSession> session_;
+  // The ranks here of those in `part`.
+  std::vector<int> members_of(MPI_Comm part) const {
+    MPI_Group inner = MPI_GROUP_NULL, outer = MPI_GROUP_NULL;
+    int n = 0;
+    MPI_Comm_size(part, &n);
+    MPI_Comm_group(part, &inner);
+    MPI_Comm_group(comm_, &outer);
+    std::vector<int> all(static_cast<std::size_t>(n)), members(static_cast<std::size_t>(n));
+    std::iota(all.begin(), all.end(), 0);
+    MPI_Group_translate_ranks(inner, n, all.data(), outer, members.data());
+    MPI_Group_free(&inner);
+    MPI_Group_free(&outer);
+    return members;
+  }
+
+  const Process process_;
+  MpiSession* const session_;
   MPI_Comm comm_;
   const int exceptions_;
-  const std::int64_t chunk_bytes_;
-  // Used by the communication thread alone.
-  std::vector<const void*> sources_;
-  std::vector<char> scratch_, result_;
+  const std::vector<std::shared_ptr<SharedSegment>> blocks_;
+  const std::unique_ptr<HostGroup> host_;
+  MpiNetwork network_;
+  const bool within_host_;  ///< all ranks share memory
+  Worker worker_;           // last: it is joined before what its tasks use goes
 };
 
 }  // namespace
 
-std::int64_t mpi_chunk_bytes(int ranks) {
-  constexpr std::int64_t scratch = 8 << 20;  // two rounds from every rank, for up to 128 ranks
-  return std::clamp<std::int64_t>(scratch / (2 * ranks), 32 << 10, 512 << 10);
-}
-
-std::unique_ptr<Communicator> make_mpi_communicator() {
-  auto session = std::make_shared<MpiSession>();
+std::unique_ptr<Communicator> make_mpi_communicator(std::shared_ptr<MpiSession> session,
+                                                    std::shared_ptr<Watchdog> watchdog) {
   MPI_Comm world = MPI_COMM_NULL;
-  Place place;
-  session->worker()
-      .submit([&] {
-        check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &world), "MPI_Comm_dup");
-        MPI_Comm_set_errhandler(world, MPI_ERRORS_RETURN);
-        place = place_of(world);
-      })
-      .wait_host();
-  return std::make_unique<MpiCommunicator>(std::move(session), world, place,
-                                           std::make_shared<Flight>("world", std::vector<int>{0}, 0));
+  session->call([&] {
+    check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &world), "MPI_Comm_dup");
+    MPI_Comm_set_errhandler(world, MPI_ERRORS_RETURN);
+  });
+  std::vector<int> members(static_cast<std::size_t>(session->size()));
+  std::iota(members.begin(), members.end(), 0);
+  const int rank = session->rank();
+  return MpiCommunicator::make({std::move(session)}, world,
+                               std::make_shared<Flight>("world", std::move(members), rank, std::move(watchdog)));
 }
 
 }  // namespace dujiang::comm

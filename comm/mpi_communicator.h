@@ -1,17 +1,22 @@
 #pragma once
-// Transport `mpi`: OpenMPI between processes. One communication thread per process makes every MPI call and runs the
-// operations of all communicators in the order they were requested, while the caller computes.
+// Transport `mpi`: OpenMPI between processes. Ranks of one host exchange through shared memory, small operations on the
+// caller's own thread; between hosts messages travel on MPI's thread (MpiSession), which advances those of all
+// communicators while the callers compute.
+//
+// Reductions over several hosts that hold the same power of two of consecutive ranks are hierarchical: each host
+// reduces its part of the tree in shared memory, and only partial results cross the network. Others are flat.
 
 #include <cstdint>
 #include <memory>
 
 #include "comm/communicator.h"
+#include "comm/mpi_session.h"
 
 namespace dujiang::comm {
 
-/// Initialises MPI and returns the communicator over all its processes. MPI is finalised with the last communicator
-/// split from it. Once in a process.
-std::unique_ptr<Communicator> make_mpi_communicator();
+/// The communicator over all ranks of the session. `watchdog` may be null.
+std::unique_ptr<Communicator> make_mpi_communicator(std::shared_ptr<MpiSession> session,
+                                                    std::shared_ptr<Watchdog> watchdog);
 
 /// The largest message between two ranks of a group of this size; larger operations go in rounds.
 std::int64_t mpi_chunk_bytes(int ranks);

@@ -1,66 +1,126 @@
 #include "comm/thread_communicator.h"
 
 #include <algorithm>
-#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <exception>
+#include <list>
+#include <map>
 #include <mutex>
 #include <thread>
-#include <tuple>
 
-#include "comm/slices.h"
+#include "comm/host_operation.h"
 #include "comm/tree_reduce.h"
-#include "comm/worker.h"
 #include "framework/base/check.h"
 
 namespace dujiang::comm {
 namespace {
 
-// What ranks get when another one failed: never the cause itself.
-class Abandoned : public Error {
+// Threads reach everything.
+class SameProcess final : public PeerMemory {
  public:
-  using Error::Error;
+  std::uint64_t offer(const void* data, std::size_t) const override { return reinterpret_cast<std::uint64_t>(data); }
+  std::byte* reach(int, std::uint64_t handle) const override { return reinterpret_cast<std::byte*>(handle); }
 };
 
-// Where the ranks of one communicator meet.
+// What the ranks of one communicator share.
 class Hub {
  public:
-  explicit Hub(int size) : requests(size), colors(size), keys(size), hubs(size), size_(size) {}
-
-  // Each rank writes its own entry before a meeting and reads the others' after it.
-  std::vector<Request> requests;
-  std::vector<int> colors, keys;
-  std::vector<std::shared_ptr<Hub>> hubs;
-
-  int size() const { return size_; }
-
-  void meet() {
-    std::unique_lock lock(mutex_);
-    if (broken_.empty() && ++arrived_ == size_) {
-      arrived_ = 0;
-      ++generation_;
-      changed_.notify_all();
-      return;
+  Hub(int size, bool staged)
+      : staged_(staged), block_bytes_(HostGroup::block_bytes(size)), memory_(allocate_blocks(block_bytes_, size)) {
+    for (int r = 0; r < size; ++r) {
+      blocks_.push_back(static_cast<std::byte*>(memory_.get()) + static_cast<std::size_t>(r) * block_bytes_);
     }
-    const auto generation = generation_;
-    changed_.wait(lock, [&] { return generation != generation_ || !broken_.empty(); });
-    if (generation == generation_) throw Abandoned(broken_);
   }
 
-  // Every meeting that isn't complete fails from now on.
+  int size() const { return static_cast<int>(blocks_.size()); }
+
+  HostGroup group(int rank) {
+    return HostGroup(blocks_, rank, staged_ ? nullptr : std::make_shared<SameProcess>(), [this] { return broken(); });
+  }
+
+  // The hub of the `split`-th split's colour, made by whoever comes first.
+  std::shared_ptr<Hub> child(int split, int color, int size) {
+    const std::lock_guard lock(mutex_);
+    auto& hub = children_[{split, color}];
+    if (!hub) hub = std::make_shared<Hub>(size, staged_);
+    return hub;
+  }
+
+  // The messages of one rank's batch; returns when all of them have met theirs. A receiver copies.
+  void exchange(int rank, const std::vector<P2p>& messages) {
+    std::unique_lock lock(mutex_);
+    std::vector<std::shared_ptr<Parcel>> sent;
+    for (const P2p& m : messages) {
+      if (m.kind != P2p::Kind::send) continue;
+      sent.push_back(std::make_shared<Parcel>(Parcel{m.buffer, false, false}));
+      parcels_[{rank, m.peer}].push_back(sent.back());
+    }
+    changed_.notify_all();
+    for (const P2p& m : messages) {
+      if (m.kind != P2p::Kind::receive) continue;
+      auto& queue = parcels_[{m.peer, rank}];
+      changed_.wait(lock, [&] { return !queue.empty() || !broken_.empty(); });
+      check_whole();
+      const auto parcel = queue.front();
+      queue.pop_front();
+      const Buffer& from = parcel->buffer;
+      if (from.count != m.buffer.count || from.dtype != m.buffer.dtype) {
+        parcel->wrong = true;
+        changed_.notify_all();
+        fail("ranks disagree: rank {} sends {} x {}, rank {} expects {} x {}", m.peer, from.count, name_of(from.dtype),
+             rank, m.buffer.count, name_of(m.buffer.dtype));
+      }
+      lock.unlock();
+      std::memcpy(m.buffer.data, from.data, static_cast<std::size_t>(from.count) * size_of(from.dtype));
+      lock.lock();
+      parcel->taken = true;
+      changed_.notify_all();
+    }
+    for (const auto& parcel : sent) {
+      changed_.wait(lock, [&] { return parcel->taken || parcel->wrong || !broken_.empty(); });
+      DUJIANG_CHECK(!parcel->wrong, "ranks disagree: another rank expects another message than {} x {}",
+                    parcel->buffer.count, name_of(parcel->buffer.dtype));
+      if (!parcel->taken) check_whole();
+    }
+  }
+
+  // Everything under way and to come fails.
   void abandon(const std::string& why) {
     const std::lock_guard lock(mutex_);
     if (broken_.empty()) broken_ = why;
     changed_.notify_all();
   }
+  bool broken() const {
+    const std::lock_guard lock(mutex_);
+    return !broken_.empty();
+  }
 
  private:
-  const int size_;
-  std::mutex mutex_;
+  struct Parcel {
+    Buffer buffer;
+    bool taken, wrong;
+  };
+
+  static std::shared_ptr<void> allocate_blocks(std::size_t bytes, int size) {
+    const std::size_t total = bytes * static_cast<std::size_t>(size);
+    void* memory = std::aligned_alloc(64, total);
+    DUJIANG_CHECK(memory != nullptr, "no memory for {} ranks", size);
+    std::memset(memory, 0, total);
+    return {memory, std::free};
+  }
+  void check_whole() const {
+    if (!broken_.empty()) throw Abandoned(broken_);
+  }
+
+  const bool staged_;
+  const std::size_t block_bytes_;
+  const std::shared_ptr<void> memory_;
+  std::vector<std::byte*> blocks_;
+  mutable std::mutex mutex_;
   std::condition_variable changed_;
-  int arrived_ = 0;
-  std::uint64_t generation_ = 0;
+  std::map<std::pair<int, int>, std::shared_ptr<Hub>> children_;
+  std::map<std::pair<int, int>, std::list<std::shared_ptr<Parcel>>> parcels_;  // by sender and receiver
   std::string broken_;
 };
 
@@ -69,136 +129,63 @@ class ThreadCommunicator final : public Communicator {
   ThreadCommunicator(std::shared_ptr<Hub> hub, int rank, std::shared_ptr<Flight> flight)
       : Communicator({"thread", Device{}}, Place{rank, hub->size(), rank, hub->size()}, std::move(flight)),
         hub_(std::move(hub)),
-        exceptions_(std::uncaught_exceptions()) {}
+        exceptions_(std::uncaught_exceptions()),
+        group_(hub_->group(rank)) {}
 
   ~ThreadCommunicator() override {
-    if (std::uncaught_exceptions() > exceptions_) {
-      hub_->abandon(fmt::format("rank {} of {} left with an error", rank(), size()));
-    }
+    if (std::uncaught_exceptions() > exceptions_)
+      abandon(fmt::format("rank {} of {} left with an error", rank(), size()));
   }
 
  private:
+  void abandon(const std::string& why) {
+    group_.abandon(why);
+    hub_->abandon(why);
+  }
+
   Work do_start(Request request, Stream&) override {
-    return worker_.submit([this, request] {
-      flight()->start(request.id);
-      try {
-        hub_->requests[static_cast<std::size_t>(rank())] = request;
-        hub_->meet();
-        check_agreement();
-        run(request);
-        hub_->meet();  // nobody may touch a buffer that others still read
-      } catch (const std::exception& e) {
-        hub_->abandon(e.what());
-        flight()->fail(request.id, e.what());
-        throw;
-      }
-      flight()->finish(request.id);
+    const auto failed = [this](const std::string& why) { abandon(why); };
+    if (request.op != Op::batch_send_recv) return start_on_host(worker_, group_, *this, std::move(request), failed);
+    return worker_.submit([this, failed, q = std::move(request)] {
+      run_noted(
+          *this, q, [&] { hub_->exchange(rank(), q.messages); }, failed);
     });
-  }
-
-  void check_agreement() {
-    const Request& first = hub_->requests[0];
-    for (int r = 1; r < size(); ++r) {
-      const Request& other = hub_->requests[static_cast<std::size_t>(r)];
-      DUJIANG_CHECK(first.signature() == other.signature(), "ranks disagree: rank 0 asks for {}, rank {} for {}",
-                    first.signature().str(), r, other.signature().str());
-    }
-  }
-
-  static char* at(const void* data, std::int64_t element, Dtype dtype) {
-    return const_cast<char*>(static_cast<const char*>(data)) + element * static_cast<std::int64_t>(size_of(dtype));
-  }
-
-  // Elements [begin, begin + count) of everyone's send, reduced into `out`.
-  void reduce_range(const Request& q, std::int64_t begin, std::int64_t count, void* out) {
-    std::vector<const void*> sources;
-    for (const auto& request : hub_->requests) sources.push_back(at(request.send.data, begin, q.send.dtype));
-    reduce_tree(q.send.dtype, q.reduce, sources.data(), size(), out, count);
-  }
-
-  // Each rank works on its own slice, which no other rank reads or writes meanwhile.
-  void run(const Request& q) {
-    const Dtype dtype = q.send.dtype;
-    const auto bytes = [&](std::int64_t count) { return static_cast<std::size_t>(count) * size_of(dtype); };
-    const Slices mine = Slices::of(q.send.count, size(), q.send.count);
-    const std::int64_t begin = mine.offset(rank(), 0), length = mine.length(rank(), 0);
-    switch (q.op) {
-      case Op::all_reduce: {
-        if (length == 0) return;
-        char* out = at(q.receive.data, begin, dtype);
-        reduce_range(q, begin, length, out);
-        for (int r = 0; r < size(); ++r) {
-          if (r == rank()) continue;
-          std::memcpy(at(hub_->requests[static_cast<std::size_t>(r)].receive.data, begin, dtype), out, bytes(length));
-        }
-        return;
-      }
-      case Op::reduce:
-        if (length == 0) return;
-        return reduce_range(q, begin, length,
-                            at(hub_->requests[static_cast<std::size_t>(q.root)].receive.data, begin, dtype));
-      case Op::reduce_scatter:
-        return reduce_range(q, rank() * q.receive.count, q.receive.count, q.receive.data);
-      case Op::all_gather:
-        for (int r = 0; r < size(); ++r) {
-          const void* from = hub_->requests[static_cast<std::size_t>(r)].send.data;
-          char* to = at(q.receive.data, r * q.send.count, dtype);
-          if (from != to) std::memcpy(to, from, bytes(q.send.count));
-        }
-        return;
-      case Op::broadcast:
-        if (rank() == q.root) return;
-        std::memcpy(q.receive.data, hub_->requests[static_cast<std::size_t>(q.root)].send.data, bytes(q.send.count));
-        return;
-      default:
-        return;
-    }
   }
 
   bool do_supports(Op op, Dtype dtype, Reduce reduce) const override {
     return !reduces(op) || can_reduce(dtype, reduce);
   }
+
   std::shared_ptr<void> do_allocate(std::size_t bytes) override { return zeroed_host_memory(bytes); }
 
   std::unique_ptr<Communicator> do_split(int color, int key) override {
-    std::vector<int> members;
-    const auto me = static_cast<std::size_t>(rank());
+    std::shared_ptr<Flight> child;
+    std::shared_ptr<Hub> hub;
     worker_
         .submit([&] {
-          hub_->colors[me] = color;
-          hub_->keys[me] = key;
-          hub_->meet();
-          for (int r = 0; r < size() && color >= 0; ++r) {
-            if (hub_->colors[static_cast<std::size_t>(r)] == color) members.push_back(r);
-          }
-          std::stable_sort(members.begin(), members.end(), [this](int a, int b) {
-            return hub_->keys[static_cast<std::size_t>(a)] < hub_->keys[static_cast<std::size_t>(b)];
-          });
-          if (!members.empty() && members.front() == rank()) {
-            hub_->hubs[me] = std::make_shared<Hub>(static_cast<int>(members.size()));
-          }
-          hub_->meet();
+          const auto members = split_members(group_, color, key);
+          child = flight()->child(color, members);
+          if (child) hub = hub_->child(splits_, color, static_cast<int>(members.size()));
+          ++splits_;
         })
         .wait_host();
-    std::shared_ptr<Hub> hub;
-    if (!members.empty()) hub = hub_->hubs[static_cast<std::size_t>(members.front())];
-    worker_.submit([this] { hub_->meet(); }).wait_host();  // everyone has its hub before the next split
-    auto child = flight()->child(color, members);
-    if (!hub) return nullptr;
-    const auto position = std::find(members.begin(), members.end(), rank()) - members.begin();
-    return std::make_unique<ThreadCommunicator>(std::move(hub), static_cast<int>(position), std::move(child));
+    if (!child) return nullptr;
+    const int place = child->rank();
+    return std::make_unique<ThreadCommunicator>(std::move(hub), place, std::move(child));
   }
 
   const std::shared_ptr<Hub> hub_;
   const int exceptions_;
+  HostGroup group_;
+  int splits_ = 0;
   Worker worker_;  // last: it is joined before what its tasks use goes
 };
 
 }  // namespace
 
-std::vector<std::unique_ptr<Communicator>> make_thread_communicators(int size) {
+std::vector<std::unique_ptr<Communicator>> make_thread_communicators(int size, ThreadOptions options) {
   DUJIANG_CHECK(size > 0, "a group of {} threads", size);
-  auto hub = std::make_shared<Hub>(size);
+  auto hub = std::make_shared<Hub>(size, options.staged);
   std::vector<std::unique_ptr<Communicator>> group;
   std::vector<int> members;
   for (int r = 0; r < size; ++r) members.push_back(r);
@@ -208,8 +195,8 @@ std::vector<std::unique_ptr<Communicator>> make_thread_communicators(int size) {
   return group;
 }
 
-void run_threads(int size, const std::function<void(Communicator&)>& body) {
-  auto group = make_thread_communicators(size);
+void run_threads(int size, const std::function<void(Communicator&)>& body, ThreadOptions options) {
+  auto group = make_thread_communicators(size, options);
   std::mutex mutex;
   std::exception_ptr first, consequence;
   std::vector<std::thread> threads;

@@ -4,7 +4,7 @@
 #include <bit>
 #include <cstring>
 #include <type_traits>
-#include <vector>
+#include <utility>
 
 #include "framework/base/check.h"
 
@@ -12,6 +12,7 @@ namespace dujiang::comm {
 namespace {
 
 constexpr std::int64_t block = 2048;  // f32 partials of a block: 8 KB, so that a few levels stay in the first cache
+constexpr int levels = 32;            // of a tree over up to 2^31 ranks; only those used are touched
 
 template <Reduce R, class P>
 P combine(P a, P b) {
@@ -27,77 +28,91 @@ P combine(P a, P b) {
   }
 }
 
-// P is the type of partial results, T that of the elements.
-template <Reduce R, class T, class P>
+// S is the type of the sources, P of partial results, T of the result.
+template <Reduce R, class S, class P, class T>
 struct Tree {
-  const T* const* sources;
-  std::vector<P> scratch;  // one block per level of the tree
+  const void* const* sources;
+  P divisor;
+  P scratch[levels][block];
+
+  const S* source(int rank, std::int64_t begin) const { return static_cast<const S*>(sources[rank]) + begin; }
 
   // Leaves and pairs of leaves are read where they lie; everything else goes through blocks of partials.
   void partial(int first, int n, std::int64_t begin, std::int64_t count, int level, P* out) {
     if (n == 1) {
-      const T* a = sources[first] + begin;
+      const S* a = source(first, begin);
       for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<P>(a[i]);
     } else if (n == 2) {
-      const T* a = sources[first] + begin;
-      const T* b = sources[first + 1] + begin;
+      const S *a = source(first, begin), *b = source(first + 1, begin);
       for (std::int64_t i = 0; i < count; ++i) out[i] = combine<R>(static_cast<P>(a[i]), static_cast<P>(b[i]));
     } else {
       const int left = static_cast<int>(std::bit_ceil(static_cast<unsigned>(n)) / 2);
-      P* right_out = scratch.data() + level * block;
+      P* right = scratch[level];
       partial(first, left, begin, count, level + 1, out);
-      partial(first + left, n - left, begin, count, level + 1, right_out);
-      for (std::int64_t i = 0; i < count; ++i) out[i] = combine<R>(out[i], right_out[i]);
+      partial(first + left, n - left, begin, count, level + 1, right);
+      for (std::int64_t i = 0; i < count; ++i) out[i] = combine<R>(out[i], right[i]);
     }
   }
 
-  void run(int n, T* receive, std::int64_t count) {
-    const P ranks = static_cast<P>(n);
+  T rounded(P value) const {
+    if constexpr (R == Reduce::avg) value /= divisor;
+    return static_cast<T>(value);
+  }
+
+  void reduce_block(int n, std::int64_t begin, std::int64_t count, T* receive) {
     if (n == 2) {  // the commonest case, without partials in memory
-      const T* a = sources[0];
-      const T* b = sources[1];
+      const S *a = source(0, begin), *b = source(1, begin);
 #pragma GCC ivdep  // receive may be a or b, element for element
       for (std::int64_t i = 0; i < count; ++i) {
-        P value = combine<R>(static_cast<P>(a[i]), static_cast<P>(b[i]));
-        if constexpr (R == Reduce::avg) value /= ranks;
-        receive[i] = static_cast<T>(value);
+        receive[i] = rounded(combine<R>(static_cast<P>(a[i]), static_cast<P>(b[i])));
       }
       return;
     }
-    const int levels = std::bit_width(static_cast<unsigned>(n)) + 1;
-    scratch.resize(static_cast<std::size_t>(levels * block));
-    P* out = scratch.data();
+    P* out = scratch[0];
+    partial(0, n, begin, count, 1, out);
+    for (std::int64_t i = 0; i < count; ++i) receive[i] = rounded(out[i]);
+  }
+
+  void run(int n, std::span<void* const> receives, std::int64_t count) {
     for (std::int64_t begin = 0; begin < count; begin += block) {
       const std::int64_t length = std::min(block, count - begin);
-      partial(0, n, begin, length, 1, out);
-      for (std::int64_t i = 0; i < length; ++i) {
-        P value = out[i];
-        if constexpr (R == Reduce::avg) value /= ranks;
-        receive[begin + i] = static_cast<T>(value);
+      T* first = static_cast<T*>(receives[0]) + begin;
+      reduce_block(n, begin, length, first);
+      for (std::size_t r = 1; r < receives.size(); ++r) {
+        std::memcpy(static_cast<T*>(receives[r]) + begin, first, static_cast<std::size_t>(length) * sizeof(T));
       }
     }
   }
 };
 
-template <class T, class P>
-void reduce_as(Reduce reduce, const void* const* sources, int n, void* receive, std::int64_t count) {
-  const std::vector<const T*> typed = [&] {
-    std::vector<const T*> v;
-    for (int i = 0; i < n; ++i) v.push_back(static_cast<const T*>(sources[i]));
-    return v;
-  }();
-  T* out = static_cast<T*>(receive);
-  switch (reduce) {
+template <class S, class P, class T>
+void reduce_as(const TreeReduction& how, std::span<const void* const> sources, std::span<void* const> receives,
+               std::int64_t count) {
+  const auto run = [&]<Reduce R>() {
+    Tree<R, S, P, T> tree;
+    tree.sources = sources.data();
+    tree.divisor = static_cast<P>(how.divide_by);
+    tree.run(static_cast<int>(sources.size()), receives, count);
+  };
+  switch (how.reduce) {
     case Reduce::sum:
-      return Tree<Reduce::sum, T, P>{typed.data(), {}}.run(n, out, count);
+      return run.template operator()<Reduce::sum>();
     case Reduce::max:
-      return Tree<Reduce::max, T, P>{typed.data(), {}}.run(n, out, count);
+      return run.template operator()<Reduce::max>();
     case Reduce::min:
-      return Tree<Reduce::min, T, P>{typed.data(), {}}.run(n, out, count);
+      return run.template operator()<Reduce::min>();
     case Reduce::avg:
-      if constexpr (std::is_floating_point_v<P>) return Tree<Reduce::avg, T, P>{typed.data(), {}}.run(n, out, count);
+      if constexpr (std::is_floating_point_v<P>) return run.template operator()<Reduce::avg>();
   }
-  fail("no reduction {} of {}", name_of(reduce), name_of(dtype_of<T>));
+  fail("no reduction {} of {}", name_of(how.reduce), name_of(how.source));
+}
+
+template <class Half>
+void reduce_half(const TreeReduction& how, std::span<const void* const> sources, std::span<void* const> receives,
+                 std::int64_t count) {
+  if (how.source == how.result) return reduce_as<Half, float, Half>(how, sources, receives, count);
+  if (how.source == Dtype::f32) return reduce_as<float, float, Half>(how, sources, receives, count);
+  return reduce_as<Half, float, float>(how, sources, receives, count);
 }
 
 }  // namespace
@@ -107,28 +122,39 @@ bool can_reduce(Dtype dtype, Reduce reduce) {
   return reduce != Reduce::avg && (dtype == Dtype::i32 || dtype == Dtype::i64 || dtype == Dtype::u8);
 }
 
-void reduce_tree(Dtype dtype, Reduce reduce, const void* const* sources, int n, void* receive, std::int64_t count) {
-  if (n == 1) {
-    if (receive != sources[0]) std::memcpy(receive, sources[0], static_cast<std::size_t>(count) * size_of(dtype));
+Dtype partial_dtype(Dtype dtype) {
+  return is_half(dtype) ? Dtype::f32 : dtype;
+}
+
+void reduce_tree(const TreeReduction& how, std::span<const void* const> sources, std::span<void* const> receives,
+                 std::int64_t count) {
+  const auto [a, b] = std::pair(how.source, how.result);
+  DUJIANG_CHECK(partial_dtype(a) == partial_dtype(b) && (a == b || a == Dtype::f32 || b == Dtype::f32),
+                "no reduction from {} to {}", name_of(a), name_of(b));
+  if (sources.size() == 1 && a == b) {
+    const auto bytes = static_cast<std::size_t>(count) * size_of(a);
+    for (void* receive : receives) {
+      if (receive != sources[0]) std::memcpy(receive, sources[0], bytes);
+    }
     return;
   }
-  switch (dtype) {
+  switch (is_half(a) ? a : b) {
     case Dtype::f32:
-      return reduce_as<float, float>(reduce, sources, n, receive, count);
+      return reduce_as<float, float, float>(how, sources, receives, count);
     case Dtype::bf16:
-      return reduce_as<bf16, float>(reduce, sources, n, receive, count);
+      return reduce_half<bf16>(how, sources, receives, count);
     case Dtype::f16:
-      return reduce_as<f16, float>(reduce, sources, n, receive, count);
+      return reduce_half<f16>(how, sources, receives, count);
     case Dtype::f64:
-      return reduce_as<double, double>(reduce, sources, n, receive, count);
+      return reduce_as<double, double, double>(how, sources, receives, count);
     case Dtype::i32:
-      return reduce_as<std::int32_t, std::int32_t>(reduce, sources, n, receive, count);
+      return reduce_as<std::int32_t, std::int32_t, std::int32_t>(how, sources, receives, count);
     case Dtype::i64:
-      return reduce_as<std::int64_t, std::int64_t>(reduce, sources, n, receive, count);
+      return reduce_as<std::int64_t, std::int64_t, std::int64_t>(how, sources, receives, count);
     case Dtype::u8:
-      return reduce_as<std::uint8_t, std::uint8_t>(reduce, sources, n, receive, count);
+      return reduce_as<std::uint8_t, std::uint8_t, std::uint8_t>(how, sources, receives, count);
     default:
-      fail("no reduction of {}", name_of(dtype));
+      fail("no reduction of {}", name_of(a));
   }
 }
 

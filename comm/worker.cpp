@@ -5,43 +5,35 @@
 
 namespace dujiang::comm {
 
+// Its state is guarded by the worker's mutex. Outlives the worker only once done.
 class Worker::Task final : public Work::State {
  public:
-  explicit Task(std::function<void()> body) : body_(std::move(body)) {}
+  Task(Worker& worker, std::function<void()> body) : worker_(worker), body_(std::move(body)) {}
 
   void run() {
-    std::exception_ptr error;
     try {
       body_();
     } catch (...) {
-      error = std::current_exception();
+      error_ = std::current_exception();
     }
     body_ = nullptr;  // what it holds must not live as long as the last handle
-    const std::lock_guard lock(mutex_);
-    error_ = error;
-    done_ = true;
-    changed_.notify_all();
   }
+  void complete() { done_.store(true, std::memory_order_release); }
 
   void wait(Stream&) override { wait_host(); }
 
   void wait_host() override {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [this] { return done_; });
+    if (!done_.load(std::memory_order_acquire)) worker_.help_until(*this);
     if (error_) std::rethrow_exception(error_);
   }
 
-  bool query() override {
-    const std::lock_guard lock(mutex_);
-    return done_;
-  }
+  bool query() override { return done_.load(std::memory_order_acquire); }
 
  private:
+  Worker& worker_;
   std::function<void()> body_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
   std::exception_ptr error_;
-  bool done_ = false;
+  std::atomic<bool> done_{false};
 };
 
 Worker::Worker() : thread_([this] { run(); }) {}
@@ -51,31 +43,80 @@ Worker::~Worker() {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
-  changed_.notify_one();
+  changed_.notify_all();
   thread_.join();
 }
 
 Work Worker::submit(std::function<void()> task) {
-  auto entry = std::make_shared<Task>(std::move(task));
+  auto entry = std::make_shared<Task>(*this, std::move(task));
   {
     const std::lock_guard lock(mutex_);
     queue_.push_back(entry);
   }
-  changed_.notify_one();
+  changed_.notify_all();
   return Work(std::move(entry));
 }
 
-void Worker::run() {
-  for (;;) {
-    std::shared_ptr<Task> task;
-    {
-      std::unique_lock lock(mutex_);
-      changed_.wait(lock, [this] { return stop_ || !queue_.empty(); });
-      if (queue_.empty()) return;
-      task = std::move(queue_.front());
-      queue_.pop_front();
+Work Worker::submit(const std::function<bool()>& begin, std::function<void(bool)> finish) {
+  std::unique_lock lock(mutex_);
+  if (running_ || !queue_.empty()) {
+    lock.unlock();
+    return submit([finish = std::move(finish)] { finish(false); });
+  }
+  running_ = true;
+  lock.unlock();
+  std::exception_ptr error;
+  bool complete = false;
+  try {
+    complete = begin();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  std::shared_ptr<Task> entry;
+  if (!complete) {
+    entry = std::make_shared<Task>(*this, [error, finish = std::move(finish)] {
+      if (error) std::rethrow_exception(error);
+      finish(true);
+    });
+  }
+  lock.lock();
+  running_ = false;
+  if (entry) queue_.push_front(entry);
+  const bool more = !queue_.empty();
+  lock.unlock();
+  if (more) changed_.notify_all();
+  return Work(std::move(entry));
+}
+
+void Worker::run_front(std::unique_lock<std::mutex>& lock) {
+  const auto task = std::move(queue_.front());
+  queue_.pop_front();
+  running_ = true;
+  lock.unlock();
+  task->run();
+  lock.lock();
+  running_ = false;
+  task->complete();
+  changed_.notify_all();
+}
+
+void Worker::help_until(const Task& task) {
+  std::unique_lock lock(mutex_);
+  while (!const_cast<Task&>(task).query()) {
+    if (!running_ && !queue_.empty()) {
+      run_front(lock);
+    } else {
+      changed_.wait(lock);
     }
-    task->run();
+  }
+}
+
+void Worker::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return !running_ && (stop_ || !queue_.empty()); });
+    if (queue_.empty()) return;
+    run_front(lock);
   }
 }
 

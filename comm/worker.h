@@ -1,7 +1,8 @@
 #pragma once
 // One thread that runs tasks in the order given; it sleeps while there are none. Host transports run operations on it
-// while compute goes on.
+// while compute goes on. A task that is short may run on the caller's own thread instead, in its turn.
 
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <functional>
@@ -24,13 +25,21 @@ class Worker {
   /// Queues a task. What it throws is thrown again where its Work is waited for.
   Work submit(std::function<void()> task);
 
+  /// The same, in two steps: when nothing is queued or running, `begin` runs at once on the caller's thread, and if it
+  /// returns true the task is complete. Otherwise `finish` is queued; it is told whether `begin` has run.
+  /// A caller that waits runs what is queued itself unless the thread has begun with it.
+  Work submit(const std::function<bool()>& begin, std::function<void(bool begun)> finish);
+
  private:
   class Task;
   void run();
+  void run_front(std::unique_lock<std::mutex>& lock);
+  void help_until(const Task& task);
 
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::shared_ptr<Task>> queue_;
+  bool running_ = false;  ///< a task runs, on whatever thread
   bool stop_ = false;
   std::thread thread_;
 };

@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include "comm/bootstrap.h"
+#include "comm/host_group.h"
 #include "comm/self_communicator.h"
 #include "comm/thread_communicator.h"
 #include "comm/tree_reduce.h"
@@ -56,6 +57,17 @@ BOOST_DATA_TEST_CASE(threads_conform, data::make({1, 2, 3, 4, 5, 7, 8}), ranks) 
   });
 }
 
+BOOST_DATA_TEST_CASE(threads_conform_through_staging_areas, data::make({2, 3, 5, 8}), ranks) {
+  run_threads(
+      ranks,
+      [](Communicator& c) {
+        check_operations(c);
+        check_chunk_boundaries(c, static_cast<std::int64_t>(HostGroup::chunk_bytes(c.size())));
+        check_queued_operations(c);
+      },
+      {.staged = true});
+}
+
 BOOST_AUTO_TEST_CASE(sums_follow_the_tree_that_splits_at_the_largest_power_of_two) {
   // Next to 2^25, f32 loses a 2 and rounds a 3 up to 4, so every order of these has a sum of its own: 4, 0 and 2.
   const float big = 0x1p25f;
@@ -67,7 +79,8 @@ BOOST_AUTO_TEST_CASE(sums_follow_the_tree_that_splits_at_the_largest_power_of_tw
   BOOST_REQUIRE(tree != left_fold);
   BOOST_REQUIRE(tree != halves);
   float sum = 0;
-  reduce_tree(Dtype::f32, Reduce::sum, sources, 7, &sum, 1);
+  void* receive = &sum;
+  reduce_tree({Dtype::f32, Dtype::f32}, sources, {&receive, 1}, 1);
   BOOST_TEST(sum == tree);
 }
 
@@ -77,7 +90,8 @@ BOOST_AUTO_TEST_CASE(half_types_are_rounded_once) {
   small[0] = bf16(1.0f);
   const void* sources[] = {&small[0], &small[1], &small[2], &small[3]};
   bf16 sum;
-  reduce_tree(Dtype::bf16, Reduce::sum, sources, 4, &sum, 1);
+  void* receive = &sum;
+  reduce_tree({Dtype::bf16, Dtype::bf16}, sources, {&receive, 1}, 1);
   BOOST_TEST(sum.bits == bf16(1.0f + 3 * 0x1p-9f).bits);
   BOOST_TEST(sum.bits != bf16(1.0f).bits);
 }
