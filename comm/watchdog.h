@@ -1,39 +1,58 @@
 #pragma once
-// Watchdog: a thread of each rank that makes sure no rank hangs in silence. It publishes what this rank's
-// communicators are doing, and ends the process with one line that names the rank and the operation at fault when an
-// operation takes longer than the timeout or when another rank's process is gone.
+// Watchdog: makes sure that no rank hangs in silence. It publishes what this rank's communicators are doing, and ends
+// the process with one line that names the rank and the operation at fault when an operation takes longer than the
+// timeout or when another rank's process is gone. comm/README.md shows how to read the line.
+//
+// Two threads: one talks to the store, which may take long or hang; the other watches the clock, the ranks that are
+// gone and SIGTERM, and never waits for the store longer than a few seconds. Operations themselves don't touch the
+// store, but for the agreement check.
 
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "comm/flight.h"
+#include "comm/publication.h"
+#include "comm/sigterm.h"
 #include "comm/store.h"
+#include "comm/watchdog_report.h"
 
 namespace dujiang::comm {
 
 /// When ranks compare what they are about to do, before data moves.
 enum class AgreementCheck : std::uint8_t { off, first, always };
 
-class Watchdog : public std::enable_shared_from_this<Watchdog> {
+class Watchdog {
  public:
   struct Options {
     std::chrono::milliseconds timeout{120'000};  ///< of one operation; 0: never
     AgreementCheck check = AgreementCheck::first;
-    /// Ends the process; the default flushes stdout and stderr and exits with status 1. For tests.
-    std::function<void()> end_process;
+    /// Gets the line, or nothing when another rank has said what there is to say, and ends the process. The default
+    /// prints the line to stderr, flushes, gives the other ranks a moment for theirs and exits with status 1; it also
+    /// takes SIGTERM, as SigtermNotice does. For tests.
+    std::function<void(const std::string& line)> end_process = {};
   };
+
+  /// What the store holds under "ended/<rank>" once a rank's program has ended without failing: set by the destructor.
+  /// Any other value says that the rank has failed and told so itself; the other ranks then end without a word.
+  static constexpr std::string_view ended_orderly = "orderly";
 
   /// `rank` of `size` in the job.
   Watchdog(std::shared_ptr<Store> store, int rank, int size, Options options);
+  /// Publishes a last time. While an exception unwinds it leaves telling the others to run_job.
   ~Watchdog();
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
 
   const std::shared_ptr<Store>& store() const { return store_; }
   std::chrono::milliseconds timeout() const { return options_.timeout; }
@@ -46,27 +65,80 @@ class Watchdog : public std::enable_shared_from_this<Watchdog> {
   /// operations and where they were called; returns as well when the timeout passes, for the watchdog will speak.
   void agree(const Flight& flight, const Flight::Entry& entry);
 
-  /// A transport found its operation failing, or the job is ending: this rank says why a peer may be at fault.
-  /// Returns the line to print, or empty when nothing is amiss with the others.
+  /// A transport found its operation failing: the line to print when another rank is to blame, else empty. The caller
+  /// ends the process with it. When the watchdog is about to print its own line, waits for that end instead.
   std::string diagnosis();
 
-  /// The job is ending in an orderly way, or another message was printed: say nothing any more.
-  void silence();
+  /// Another message was printed, or is about to be: say nothing any more.
+  void silence() { silent_ = true; }
 
  private:
-  void run();
+  using Clock = Flight::Clock;
+  using Milliseconds = std::chrono::milliseconds;
+  struct Waiting {
+    std::string communicator;
+    SeenOperation operation;
+    double seconds = 0;
+  };
+  struct Heard {
+    std::int64_t clock_ms = 0;
+    Clock::time_point since;
+  };
+  // A communicator and a place in the source: file, line, column.
+  using Site = std::tuple<const Flight*, std::string_view, std::uint_least32_t, std::uint_least32_t>;
+
+  // The watching thread.
+  void watch();
+  std::optional<std::string> verdict();
+  void speak(const std::string& line);
+  void linger();
+  void end_by_sigterm();
+
+  // The thread that talks to the store.
+  void keep_records();
+  void beat();
   void publish();
+  void listen();
+  JobView look();
+  template <class Result>
+  std::optional<Result> ask(std::function<Result()> job, Milliseconds patience);
+
+  std::vector<Flight::Snapshot> snapshots() const;
+  Publication own_publication() const;
+  std::optional<Waiting> longest_wait() const;
+  std::vector<int> news_of_gone() const;
+  std::map<int, std::string> ended() const;
+  JobView local_view() const;
+  bool stopping() const;
+  void compare(const Flight& flight, const SeenOperation& own, Clock::time_point start);
+  void wake() const;
 
   const std::shared_ptr<Store> store_;
   const int rank_, size_;
   const Options options_;
-  std::mutex mutex_;
+  const Milliseconds period_;  ///< between two heartbeats
+  const int exceptions_, event_fd_;
+  std::optional<SigtermNotice> sigterm_;
+
+  mutable std::mutex mutex_;  ///< guards what follows
   std::condition_variable changed_;
   std::set<Flight*> flights_;
-  std::set<std::string> agreed_;  ///< call sites
-  std::atomic<bool> silent_{false};
+  std::deque<SeenCommunicator> closed_;
+  std::map<int, std::string> ended_;
+  std::deque<std::function<void()>> jobs_;
   bool stop_ = false;
-  std::thread thread_;
+
+  std::mutex agreeing_;
+  std::set<Site> agreed_;
+
+  // Of the thread that talks to the store.
+  std::string published_;
+  std::map<int, Heard> heard_;  ///< each rank's heartbeat, and since when it is the same
+
+  std::atomic<bool> silent_{false}, ending_{false};
+  std::atomic<Clock::time_point> looked_{};      ///< for ranks that left this one alone
+  std::atomic<Clock::time_point> terminated_{};  ///< when another rank was first seen to be ended by SIGTERM
+  std::thread records_, watch_;
 };
 
 }  // namespace dujiang::comm
