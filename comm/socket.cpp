@@ -1,6 +1,7 @@
 #include "comm/socket.h"
 
-#include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -138,6 +139,31 @@ std::vector<Socket> listen_tcp(const std::vector<std::string>& hosts, int& port)
     }
     if (!taken_elsewhere) return listeners;
   }
+}
+
+std::vector<std::string> own_addresses() {
+  ifaddrs* interfaces = nullptr;
+  DUJIANG_CHECK(getifaddrs(&interfaces) == 0, "getifaddrs: {}", std::strerror(errno));
+  std::vector<std::string> v4, v6;
+  for (const auto* i = interfaces; i != nullptr; i = i->ifa_next) {
+    if (i->ifa_addr == nullptr || (i->ifa_flags & IFF_UP) == 0 || (i->ifa_flags & IFF_LOOPBACK) != 0) continue;
+    const int family = i->ifa_addr->sa_family;
+    if (family != AF_INET && family != AF_INET6) continue;
+    if (family == AF_INET6 && IN6_IS_ADDR_LINKLOCAL(&reinterpret_cast<const sockaddr_in6*>(i->ifa_addr)->sin6_addr)) {
+      continue;
+    }
+    std::array<char, NI_MAXHOST> host{};
+    const socklen_t bytes = family == AF_INET ? sizeof(sockaddr_in) : sizeof(sockaddr_in6);
+    if (getnameinfo(i->ifa_addr, bytes, host.data(), host.size(), nullptr, 0, NI_NUMERICHOST) != 0) continue;
+    // An IPv6 address that is still being checked for duplicates can't be listened at.
+    std::string why;
+    const auto endpoints = resolve(host.data(), 0, why);
+    if (endpoints.empty() || !bind_and_listen(endpoints.front()).socket) continue;
+    (family == AF_INET ? v4 : v6).emplace_back(host.data());
+  }
+  freeifaddrs(interfaces);
+  v4.insert(v4.end(), v6.begin(), v6.end());
+  return v4;
 }
 
 std::vector<Endpoint> resolve(const std::string& host, int port, std::string& why) {

@@ -43,6 +43,9 @@ class Waker {
 /// Listens at every address of the hosts, all on the same port; 0 becomes a free one. Throws UserError.
 std::vector<Socket> listen_tcp(const std::vector<std::string>& hosts, int& port);
 
+/// This machine's addresses that others may reach: none of loopback or of one link alone.
+std::vector<std::string> own_addresses();
+
 struct Endpoint {
   std::string text;     ///< "10.0.0.1:29500", "[::1]:29500"
   std::string address;  ///< a sockaddr's bytes
