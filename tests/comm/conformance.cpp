@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -88,12 +89,14 @@ bool same_bits(T a, T b) {
 template <class T>
 class Guarded {
  public:
-  explicit Guarded(std::int64_t count) : count_(count), memory_(static_cast<std::size_t>(count) + 2 * margin) {
-    std::memset(static_cast<void*>(memory_.data()), 0xa5, memory_.size() * sizeof(T));
+  Guarded(const Setting& setting, std::int64_t count) : count_(count), device_(setting.stream.device()) {
+    const std::size_t bytes = (static_cast<std::size_t>(count) + 2 * margin) * sizeof(T);
+    memory_ = setting.allocate ? setting.allocate(bytes) : std::shared_ptr<void>(std::malloc(bytes), std::free);
+    std::memset(memory_.get(), 0xa5, bytes);
   }
-  T* data() { return memory_.data() + margin; }
-  Buffer buffer() { return {data(), count_, dtype_of<T>, {}}; }
-  Buffer part(std::int64_t begin, std::int64_t count) { return {data() + begin, count, dtype_of<T>, {}}; }
+  T* data() { return first() + margin; }
+  Buffer buffer() { return {data(), count_, dtype_of<T>, device_}; }
+  Buffer part(std::int64_t begin, std::int64_t count) { return {data() + begin, count, dtype_of<T>, device_}; }
 
   void fill(int rank, std::uint64_t salt) { fill(0, count_, rank, 0, salt); }
   // data()[at + i] = what `rank` contributes at first + i
@@ -109,7 +112,7 @@ class Guarded {
                     static_cast<double>(data()[i]), static_cast<double>(wanted));
     }
     for (int i = 0; i < margin; ++i) {
-      DUJIANG_CHECK(intact(memory_.data() + i) && intact(data() + count_ + i),
+      DUJIANG_CHECK(intact(first() + i) && intact(data() + count_ + i),
                     "{}: memory outside the buffer of {} elements was written", what, count_);
     }
   }
@@ -124,15 +127,18 @@ class Guarded {
     std::memcpy(bytes, element, sizeof(T));
     return std::all_of(std::begin(bytes), std::end(bytes), [](unsigned char b) { return b == 0xa5; });
   }
+  T* first() { return static_cast<T*>(memory_.get()); }
   std::int64_t count_;
-  std::vector<T> memory_;
+  Device device_;
+  std::shared_ptr<void> memory_;
 };
 
 // One operation each, both ways. `c` and the counts are the claim's parameters, `salt` makes the data its own.
 template <class T>
 struct Check {
   Communicator& c;
-  Stream stream = Stream(Device{});
+  const Setting& setting;
+  Stream stream = setting.stream;
   std::uint64_t salt = 0;
 
   std::string name(Op op, Reduce reduce, std::int64_t count, int root, const char* way) {
@@ -142,11 +148,13 @@ struct Check {
 
   void all_reduce(Reduce reduce, std::int64_t count) {
     const auto expected = [&](std::int64_t i) { return reduced<T>(reduce, c.size(), i, salt); };
-    Guarded<T> send(count), receive(count), both(count);
+    Guarded<T> send(setting, count), receive(setting, count), both(setting, count);
     send.fill(c.rank(), ++salt);
     both.fill(c.rank(), salt);
     c.all_reduce(send.buffer(), receive.buffer(), reduce, stream).wait_host();
-    c.all_reduce(both.buffer(), reduce, stream).wait(stream);
+    const Work work = c.all_reduce(both.buffer(), reduce, stream);
+    work.wait(stream);
+    work.wait_host();
     receive.expect(name(Op::all_reduce, reduce, count, 0, "out of place"), expected);
     both.expect(name(Op::all_reduce, reduce, count, 0, "in place"), expected);
     send.expect_untouched(name(Op::all_reduce, reduce, count, 0, "out of place"), c.rank(), salt);
@@ -154,7 +162,7 @@ struct Check {
 
   void reduce(Reduce reduce, std::int64_t count, int root) {
     const auto name_ = [&](const char* way) { return name(Op::reduce, reduce, count, root, way); };
-    Guarded<T> send(count), receive(count), both(count);
+    Guarded<T> send(setting, count), receive(setting, count), both(setting, count);
     send.fill(c.rank(), ++salt);
     both.fill(c.rank(), salt);
     receive.fill(99, salt);
@@ -174,7 +182,7 @@ struct Check {
   void reduce_scatter(Reduce reduce, std::int64_t count) {
     const std::int64_t begin = c.rank() * count;
     const auto expected = [&](std::int64_t i) { return reduced<T>(reduce, c.size(), begin + i, salt); };
-    Guarded<T> send(count * c.size()), receive(count), both(count * c.size());
+    Guarded<T> send(setting, count * c.size()), receive(setting, count), both(setting, count * c.size());
     send.fill(c.rank(), ++salt);
     both.fill(c.rank(), salt);
     c.reduce_scatter(send.buffer(), receive.buffer(), reduce, stream).wait_host();
@@ -188,7 +196,7 @@ struct Check {
 
   void all_gather(std::int64_t count) {
     const auto expected = [&](std::int64_t i) { return value_at<T>(static_cast<int>(i / count), i % count, salt); };
-    Guarded<T> send(count), receive(count * c.size()), both(count * c.size());
+    Guarded<T> send(setting, count), receive(setting, count * c.size()), both(setting, count * c.size());
     send.fill(c.rank(), ++salt);
     both.fill(c.rank() * count, count, c.rank(), 0, salt);
     c.all_gather(send.buffer(), receive.buffer(), stream).wait_host();
@@ -199,7 +207,7 @@ struct Check {
   }
 
   void broadcast(std::int64_t count, int root) {
-    Guarded<T> buffer(count);
+    Guarded<T> buffer(setting, count);
     buffer.fill(c.rank(), ++salt);
     c.broadcast(buffer.buffer(), root, stream).wait_host();
     buffer.expect(name(Op::broadcast, Reduce::sum, count, root, "in place"),
@@ -227,37 +235,37 @@ struct Check {
 
 }  // namespace
 
-void check_operations(Communicator& c) {
+void check_operations(Communicator& c, const Setting& setting) {
   const std::int64_t p = c.size();
   std::vector<std::int64_t> counts = {0, 1, p - 1, p, p + 1, 31, 509, 2047, 2048, 2049, 4099};
   std::sort(counts.begin(), counts.end());
   counts.erase(std::unique(counts.begin(), counts.end()), counts.end());
-  Check<float>{c}.reductions(counts);
-  Check<bf16>{c}.reductions(counts);
-  Check<f16>{c}.reductions(counts);
-  Check<double>{c}.reductions(counts);
-  Check<std::int32_t>{c}.reductions(counts);
-  Check<std::int64_t>{c}.reductions(counts);
-  Check<std::uint8_t>{c}.reductions(counts);
-  Check<float>{c}.moves(counts);
-  Check<bf16>{c}.moves(counts);
-  Check<f16>{c}.moves(counts);
-  Check<double>{c}.moves(counts);
-  Check<std::int32_t>{c}.moves(counts);
-  Check<std::int64_t>{c}.moves(counts);
-  Check<std::uint8_t>{c}.moves(counts);
-  Check<std::uint16_t>{c}.moves(counts);
-  Check<std::uint32_t>{c}.moves(counts);
-  Check<std::uint64_t>{c}.moves(counts);
-  Stream stream{Device{}};
+  Check<float>{c, setting}.reductions(counts);
+  Check<bf16>{c, setting}.reductions(counts);
+  Check<f16>{c, setting}.reductions(counts);
+  Check<double>{c, setting}.reductions(counts);
+  Check<std::int32_t>{c, setting}.reductions(counts);
+  Check<std::int64_t>{c, setting}.reductions(counts);
+  Check<std::uint8_t>{c, setting}.reductions(counts);
+  Check<float>{c, setting}.moves(counts);
+  Check<bf16>{c, setting}.moves(counts);
+  Check<f16>{c, setting}.moves(counts);
+  Check<double>{c, setting}.moves(counts);
+  Check<std::int32_t>{c, setting}.moves(counts);
+  Check<std::int64_t>{c, setting}.moves(counts);
+  Check<std::uint8_t>{c, setting}.moves(counts);
+  Check<std::uint16_t>{c, setting}.moves(counts);
+  Check<std::uint32_t>{c, setting}.moves(counts);
+  Check<std::uint64_t>{c, setting}.moves(counts);
+  Stream stream = setting.stream;
   c.barrier(stream).wait_host();
 }
 
 namespace {
 
 template <class T>
-void check_boundaries(Communicator& c, std::int64_t chunk) {
-  Check<T> check{c};
+void check_boundaries(Communicator& c, std::int64_t chunk, const Setting& setting) {
+  Check<T> check{c, setting};
   for (const std::int64_t slice : {chunk, chunk + 1, 3 * chunk + 1}) {
     const std::int64_t total = slice * c.size() - 1;
     check.reduce_scatter(Reduce::sum, slice);
@@ -270,14 +278,14 @@ void check_boundaries(Communicator& c, std::int64_t chunk) {
 
 }  // namespace
 
-void check_chunk_boundaries(Communicator& c, std::int64_t chunk_bytes) {
-  check_boundaries<float>(c, chunk_bytes / 4);
-  check_boundaries<bf16>(c, chunk_bytes / 2);
+void check_chunk_boundaries(Communicator& c, std::int64_t chunk_bytes, const Setting& setting) {
+  check_boundaries<float>(c, chunk_bytes / 4, setting);
+  check_boundaries<bf16>(c, chunk_bytes / 2, setting);
 }
 
-void check_queued_operations(Communicator& c) {
+void check_queued_operations(Communicator& c, const Setting& setting) {
   constexpr int rounds = 40;
-  Stream stream{Device{}};
+  Stream stream = setting.stream;
   std::vector<Guarded<float>> sums;
   std::vector<Guarded<bf16>> gathered;
   std::vector<Guarded<std::int64_t>> sent;
@@ -285,9 +293,9 @@ void check_queued_operations(Communicator& c) {
   const auto count_of = [](int i) { return std::int64_t{1} + i * 997; };
   for (int i = 0; i < rounds; ++i) {
     const auto salt = static_cast<std::uint64_t>(i);
-    sums.emplace_back(count_of(i)).fill(c.rank(), salt);
-    gathered.emplace_back(count_of(i) * c.size()).fill(c.rank() * count_of(i), count_of(i), c.rank(), 0, salt);
-    sent.emplace_back(count_of(rounds - i)).fill(c.rank(), salt);
+    sums.emplace_back(setting, count_of(i)).fill(c.rank(), salt);
+    gathered.emplace_back(setting, count_of(i) * c.size()).fill(c.rank() * count_of(i), count_of(i), c.rank(), 0, salt);
+    sent.emplace_back(setting, count_of(rounds - i)).fill(c.rank(), salt);
   }
   for (int i = 0; i < rounds; ++i) {
     const auto k = static_cast<std::size_t>(i);
@@ -311,31 +319,32 @@ void check_queued_operations(Communicator& c) {
   }
 }
 
-void check_split(Communicator& c) {
+void check_split(Communicator& c, const Setting& setting) {
   const auto expect = [&](bool right, const char* what) {
     DUJIANG_CHECK(right, "{}, {} rank {} of {}", what, c.transport(), c.rank(), c.size());
   };
   const auto reversed = c.split(0, -c.rank());
   expect(reversed->size() == c.size() && reversed->rank() == c.size() - 1 - c.rank(), "split by key reverses ranks");
-  Check<float>{*reversed}.all_reduce(Reduce::sum, 1000);
+  Check<float>{*reversed, setting}.all_reduce(Reduce::sum, 1000);
 
   const auto parity = c.split(c.rank() % 2, c.rank());
   expect(parity->size() == (c.size() + 1 - c.rank() % 2) / 2 && parity->rank() == c.rank() / 2, "split by parity");
   const auto halves = c.split(c.rank() < c.size() / 2 ? 7 : 3, 0);  // overlaps with the one before
+  const bool averages = c.supports(Op::reduce_scatter, Dtype::bf16, Reduce::avg);
   for (int i = 0; i < 10; ++i) {
-    Check<float>{*parity}.all_reduce(Reduce::sum, 100 + i);
-    Check<bf16>{*halves}.reduce_scatter(Reduce::avg, 100 + i);
-    Check<float>{c}.broadcast(100 + i, i % c.size());
+    Check<float>{*parity, setting}.all_reduce(Reduce::sum, 100 + i);
+    Check<bf16>{*halves, setting}.reduce_scatter(averages ? Reduce::avg : Reduce::sum, 100 + i);
+    Check<float>{c, setting}.broadcast(100 + i, i % c.size());
   }
   const auto nested = parity->split(0, 0);
   expect(nested->size() == parity->size() && nested->rank() == parity->rank(), "a split of a split");
-  Check<std::int32_t>{*nested}.all_gather(77);
+  Check<std::int32_t>{*nested, setting}.all_gather(77);
 
   const auto all_but_last = c.split(c.rank() == c.size() - 1 ? -1 : 0, 0);
   expect((all_but_last == nullptr) == (c.rank() == c.size() - 1), "a negative colour is left out");
   if (all_but_last) {
     expect(all_but_last->size() == c.size() - 1, "a group without the last rank");
-    Check<double>{*all_but_last}.all_reduce(Reduce::sum, 333);
+    Check<float>{*all_but_last, setting}.all_reduce(Reduce::sum, 333);
   }
 }
 

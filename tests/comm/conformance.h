@@ -2,23 +2,33 @@
 // What every transport must do, as one body run by each rank. Failures are thrown as Error, as Boost's checks may not
 // be used from several threads.
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <vector>
 
 #include "comm/communicator.h"
 
 namespace dujiang::comm {
 
+/// Where the suite's buffers lie and its operations are queued. Both in ordinary memory, unless the transport is a
+/// device's: then a stream of the device, and memory that the host reaches too.
+struct Setting {
+  Stream stream{Device{}};
+  std::function<std::shared_ptr<void>(std::size_t)> allocate = nullptr;
+};
+
 /// Every operation x dtype x reduction x root x count, in place and out of place; the oracle is the tree, to the bit.
-void check_operations(Communicator& communicator);
+void check_operations(Communicator& communicator, const Setting& setting = {});
 
 /// Sums of f32 and bf16, and moves, around the boundaries of the transport's chunks, which are `chunk_bytes` long.
-void check_chunk_boundaries(Communicator& communicator, std::int64_t chunk_bytes);
+void check_chunk_boundaries(Communicator& communicator, std::int64_t chunk_bytes, const Setting& setting = {});
 
 /// Many operations of different kinds and sizes requested before the first is waited for.
-void check_queued_operations(Communicator& communicator);
+void check_queued_operations(Communicator& communicator, const Setting& setting = {});
 
 /// Sub-communicators: reversed, overlapping, nested, left out.
-void check_split(Communicator& communicator);
+void check_split(Communicator& communicator, const Setting& setting = {});
 
 }  // namespace dujiang::comm
