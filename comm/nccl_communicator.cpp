@@ -326,7 +326,16 @@ std::unique_ptr<Communicator> make_nccl_communicator(std::shared_ptr<Watchdog> w
   }
   const int mine = seats[static_cast<std::size_t>(rank)].device;
   auto engine = std::make_shared<NcclEngine>(mine, flight);
-  engine->connect(id, deadline);
+  // A rank that fails tells the others, who would wait for it until the deadline.
+  const std::string failed = fmt::format("nccl/{}/failed", flight->name());
+  try {
+    engine->connect(id, deadline, [&] { return store.get(failed).value_or(""); });
+  } catch (const UserError&) {
+    throw;
+  } catch (const Error& e) {
+    store.set(failed, e.what());
+    throw;
+  }
   return std::make_unique<NcclCommunicator>(mine, std::move(seats), std::move(engine), flight);
 }
 

@@ -164,10 +164,16 @@ int NcclEngine::settle(Lock& lock, int result) {
   return result;
 }
 
-// The same where nobody else knows the communicator yet; gives up at the deadline.
-int NcclEngine::settle_before(ncclComm* const& comm, int result, Deadline deadline) {
+// The same where nobody else knows the communicator yet; gives up at the deadline, or with others.
+int NcclEngine::settle_before(ncclComm* const& comm, int result, Deadline deadline,
+                              const std::function<bool()>& given_up) {
   Pause pause(5ms);
+  auto ask = Flight::Clock::now() + 200ms;
   while (result == ncclInProgress && Flight::Clock::now() < deadline) {
+    if (given_up && Flight::Clock::now() > ask) {
+      if (given_up()) break;
+      ask = Flight::Clock::now() + 200ms;
+    }
     ncclResult_t state = ncclSuccess;
     const int asked = comm != nullptr ? ncclCommGetAsyncError(comm, &state) : ncclSuccess;
     result = asked == ncclSuccess ? state : asked;
@@ -176,7 +182,7 @@ int NcclEngine::settle_before(ncclComm* const& comm, int result, Deadline deadli
   return result;
 }
 
-void NcclEngine::connect(const std::string& id, Deadline deadline) {
+void NcclEngine::connect(const std::string& id, Deadline deadline, const std::function<std::string()>& elsewhere) {
   const CudaDeviceScope scope(device_);
   ncclUniqueId unique;
   DUJIANG_CHECK(id.size() == sizeof unique.internal, "the unique id of NCCL has {} bytes, expected {}", id.size(),
@@ -186,11 +192,17 @@ void NcclEngine::connect(const std::string& id, Deadline deadline) {
   config.blocking = 0;
   const auto begin = Flight::Clock::now();
   const int size = static_cast<int>(flight_->members().size());
+  std::string cause;
+  const auto given_up = [&] {
+    cause = elsewhere();
+    return !cause.empty();
+  };
   const int result =
-      settle_before(comm_, ncclCommInitRankConfig(&comm_, size, unique, flight_->rank(), &config), deadline);
+      settle_before(comm_, ncclCommInitRankConfig(&comm_, size, unique, flight_->rank(), &config), deadline, given_up);
   if (result == ncclSuccess) return;
   const std::string said = nccl_sentence(result, comm_);
   end(abort);
+  if (!cause.empty()) fail("connecting the ranks ({}): {}", who(), cause);
   if (result == ncclInProgress) {
     fail_user(
         "the {} ranks of communicator {} found one another, but NCCL could not connect them within {:.1f} s (rank {}): "
@@ -348,8 +360,9 @@ void NcclEngine::end(int (*call)(ncclComm*)) {
   ending_ = true;
   auto done = std::make_shared<std::promise<void>>();
   auto returned = done->get_future();
-  std::thread([call, comm, done, self = shared_from_this()] {
+  std::thread([call, comm, done, self = shared_from_this()]() mutable {
     (void)call(comm);
+    self.reset();  // before anyone goes on: the store behind it must not end on this thread, after main
     done->set_value();
   }).detach();
   lock.unlock();

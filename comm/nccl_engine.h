@@ -48,9 +48,10 @@ class NcclEngine : public std::enable_shared_from_this<NcclEngine> {
  public:
   NcclEngine(int device, std::shared_ptr<Flight> flight) : device_(device), flight_(std::move(flight)) {}
 
-  /// Joins the communicator whose unique id is `id`, as the flight's rank. Throws Error for what NCCL reports and
-  /// UserError when the others don't come before the deadline.
-  void connect(const std::string& id, Deadline deadline);
+  /// Joins the communicator whose unique id is `id`, as the flight's rank. Throws Error for what NCCL reports, and
+  /// UserError when the others don't come before the deadline. `elsewhere`, asked now and then, says why another rank
+  /// has given up, or nothing.
+  void connect(const std::string& id, Deadline deadline, const std::function<std::string()>& elsewhere);
   /// Collective. The communicator of the ranks with this colour; null for a negative one.
   std::shared_ptr<NcclEngine> split(int color, int key, std::shared_ptr<Flight> child, Deadline deadline);
 
@@ -80,7 +81,8 @@ class NcclEngine : public std::enable_shared_from_this<NcclEngine> {
   bool poll();
   void poll_front();
   int settle(Lock& lock, int result);
-  int settle_before(ncclComm* const& comm, int result, Deadline deadline);
+  int settle_before(ncclComm* const& comm, int result, Deadline deadline,
+                    const std::function<bool()>& given_up = nullptr);
   void release(void* memory);
   void finalize();
   void end(int (*call)(ncclComm*));

@@ -1,4 +1,5 @@
-// The CUDA runtime's functions that the nccl transport calls, on host memory: linked in place of libcudart in tests.
+// The CUDA runtime's functions that the nccl transport and its tests call, on host memory: linked in place of libcudart
+// in tests.
 //
 // Streams are threads (device_runtime.h), so that work on them is asynchronous as on a GPU; events belong to a device
 // and may be recorded on its streams only. Environment variables of the process:
@@ -242,6 +243,15 @@ cudaError_t cudaMemsetAsync(void* memory, int value, std::size_t bytes, cudaStre
   if (!cuda_memory().contains(memory, bytes)) return cudaErrorInvalidValue;
   cuda_stream(stream).stream.submit([=](HostStream&) {
     std::memset(memory, value, bytes);
+    return 0;
+  });
+  return cudaSuccess;
+}
+
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void* data) {
+  if (const auto error = refusal(__func__)) return error;
+  cuda_stream(stream).stream.submit([=](HostStream&) {
+    function(data);
     return 0;
   });
   return cudaSuccess;
