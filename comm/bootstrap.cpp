@@ -16,6 +16,7 @@
 
 #include "comm/bootstrap_guard.h"
 #include "comm/hccl_communicator.h"
+#include "comm/hccl_environment.h"
 #include "comm/mpi_communicator.h"
 #include "comm/mpi_session.h"
 #include "comm/self_communicator.h"
@@ -86,6 +87,7 @@ std::string transport_for(const Options& options, const Launch& launch) {
 #ifndef DUJIANG_HAVE_NCCL
   if (transport == "nccl") fail_user("comm.transport is nccl, but this program was built without NCCL");
 #endif
+  if (transport == "hccl") check_hccl_environment(options.bootstrap_timeout);
   return transport;
 }
 

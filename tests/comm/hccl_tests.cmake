@@ -1,0 +1,20 @@
+# The hccl transport over the stand-in of HCCL and ACL.
+set(hccl_environment "DUJIANG_HCCL_LIBRARY=$<TARGET_FILE:dujiang_hccl_standin>"
+                     "DUJIANG_ACL_LIBRARY=$<TARGET_FILE:dujiang_hccl_standin>")
+set(run_ranks ${CMAKE_CURRENT_SOURCE_DIR}/run_ranks.sh)
+
+add_executable(test_hccl_ranks test_hccl_ranks.cpp)
+target_link_libraries(test_hccl_ranks PRIVATE comm_conformance)
+add_dependencies(test_hccl_ranks dujiang_hccl_standin)
+foreach(n 1 2 3 4 5 7 8)
+  set(label quick)
+  if(n GREATER 4)
+    set(label full)
+  endif()
+  add_test(NAME test_hccl_${n}_ranks COMMAND ${run_ranks} ${n} $<TARGET_FILE:test_hccl_ranks>)
+  set_tests_properties(test_hccl_${n}_ranks PROPERTIES LABELS ${label} TIMEOUT 600 PROCESSORS ${n}
+                                                       ENVIRONMENT "${hccl_environment}")
+endforeach()
+add_test(NAME hccl_makes_and_ends_many_communicators COMMAND ${run_ranks} 4 $<TARGET_FILE:test_hccl_ranks> loops)
+set_tests_properties(hccl_makes_and_ends_many_communicators PROPERTIES LABELS full TIMEOUT 600 PROCESSORS 4
+                                                                       ENVIRONMENT "${hccl_environment}")
