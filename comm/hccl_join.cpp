@@ -81,14 +81,14 @@ HcclRootInfo share_root_info(const Library& library, Store* store, int rank, int
           "HcclGetRootInfo failed on rank 0 with {}{}; check HCCL_IF_IP and "
           "HCCL_SOCKET_IFNAME, and that the ports from HCCL_IF_BASE_PORT (60000) are free",
           describe(result), library.last_words());
-      if (size > 1) store->set(key, "failed: " + why);
+      if (size > 1) store->set(key, why);
       fail_user("comm.transport hccl: {}", why);
     }
     if (size > 1) store->set(key, std::string_view(info.internal, sizeof info.internal));
     return info;
   }
   const std::string value = store->wait(key, "rank 0", deadline);
-  if (value.size() != sizeof info.internal) fail_user("comm.transport hccl: rank {}: {}", rank, value);
+  if (value.size() != sizeof info.internal) fail_user("comm.transport hccl: rank {} has no root info: {}", rank, value);
   std::memcpy(info.internal, value.data(), sizeof info.internal);
   return info;
 }

@@ -18,3 +18,9 @@ endforeach()
 add_test(NAME hccl_makes_and_ends_many_communicators COMMAND ${run_ranks} 4 $<TARGET_FILE:test_hccl_ranks> loops)
 set_tests_properties(hccl_makes_and_ends_many_communicators PROPERTIES LABELS full TIMEOUT 600 PROCESSORS 4
                                                                        ENVIRONMENT "${hccl_environment}")
+
+add_executable(hccl_faulty_rank hccl_faulty_rank.cpp)
+target_link_libraries(hccl_faulty_rank PRIVATE comm_conformance)
+add_test(NAME hccl_faults COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/hccl_faults.sh $<TARGET_FILE:hccl_faulty_rank>
+                                  $<TARGET_FILE:dujiang_hccl_standin>)
+set_tests_properties(hccl_faults PROPERTIES LABELS quick TIMEOUT 900 PROCESSORS 2)
