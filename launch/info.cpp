@@ -12,6 +12,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <thread>
+#include <vector>
 
 #include "comm/bootstrap.h"
 #include "framework/base/threads.h"
@@ -57,6 +58,10 @@ nlohmann::json versions() {
 
 int info(const Report& report) {
   const auto launch = comm::detect_launch();
+  std::vector<std::string> transports{"self", "thread", "mpi", "hccl"};
+#ifdef DUJIANG_HAVE_NCCL
+  transports.emplace_back("nccl");
+#endif
   const double memory = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGESIZE));
   const nlohmann::json object = {{"version", DUJIANG_VERSION},
                                  {"devices",
@@ -66,7 +71,7 @@ int info(const Report& report) {
                                     {"memory_gib", memory / (1 << 30)}}}},
                                  {"isa", ops::cpu::name_of(ops::cpu::isa())},
                                  {"threads", thread_count()},
-                                 {"transports", {"self", "thread", "mpi"}},
+                                 {"transports", transports},
                                  {"launcher", launch.launcher},
                                  {"rank", launch.rank},
                                  {"ranks", launch.size},
@@ -74,10 +79,10 @@ int info(const Report& report) {
 
   std::string text = fmt::format(
       "dujiang {}\ndevice        cpu:0: {}, {} cores, {:.1f} GiB\ninstructions  {}\nthreads       {}\n"
-      "transports    self, thread, mpi\nstarted by    {}, rank {} of {}\n",
+      "transports    {}\nstarted by    {}, rank {} of {}\n",
       DUJIANG_VERSION, processor(), std::thread::hardware_concurrency(), memory / (1 << 30),
-      ops::cpu::name_of(ops::cpu::isa()), thread_count(), launch.launcher.empty() ? "hand" : launch.launcher,
-      launch.rank, launch.size);
+      ops::cpu::name_of(ops::cpu::isa()), thread_count(), fmt::join(transports, ", "),
+      launch.launcher.empty() ? "hand" : launch.launcher, launch.rank, launch.size);
   for (const auto& [name, version] : object["versions"].items()) {
     text += fmt::format("{:<13} {}\n", name, version.get<std::string>());
   }

@@ -21,7 +21,10 @@ struct TrainCommand {
 
 int run(const TrainCommand& command) {
   const auto config = train::load_config(command.config, command.overrides);
-  const auto communicator = comm::make_communicator({.transport = config.comm.transport});
+  const auto communicator = comm::make_communicator({.transport = config.comm.transport,
+                                                     .timeout = config.comm.timeout,
+                                                     .bootstrap_timeout = config.comm.bootstrap_timeout,
+                                                     .check = config.comm.check});
   const auto outcome = train::train(config, command.options, *communicator);
   if (communicator->rank() != 0) return 0;
   command.report.print(

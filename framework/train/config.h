@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "comm/watchdog.h"
 #include "data/corpus/pipeline.h"
 #include "data/loader/sampler.h"
 #include "framework/models/model_config.h"
@@ -100,6 +101,8 @@ struct ParallelSection {  // this build has data parallelism only: no other valu
 struct CommSection {
   std::string transport = "auto";  ///< as comm::make_communicator takes it
   std::chrono::milliseconds timeout{120000};
+  std::chrono::milliseconds bootstrap_timeout{60000};
+  comm::AgreementCheck check = comm::AgreementCheck::first;
 };
 
 struct CheckpointSection {

@@ -227,8 +227,11 @@ Table<Config> make_fields() {
       ROW(C, parallel.sequence, never, (Only{false, data_parallel_only}), "sequence parallelism beside it"),
       ROW(C, parallel.zero, never, (Only{0, data_parallel_only}), "ZeRO stage"),
 
-      ROW(C, comm.transport, never, (OneOf{{"auto", "self", "mpi"}}), "auto: mpi under a launcher, else self"),
-      ROW(C, comm.timeout, never, Positive{}, "longest wait for another rank"),
+      ROW(C, comm.transport, never, (OneOf{{"auto", "self", "mpi", "nccl", "hccl"}}),
+          "auto: by the device under a launcher (mpi on CPUs), else self"),
+      ROW(C, comm.timeout, never, Positive{}, "longest operation; then every rank names the one at fault and ends"),
+      ROW(C, comm.bootstrap_timeout, never, Positive{}, "longest wait at the start for all ranks to find one another"),
+      ROW(C, comm.check, never, Any{}, "when ranks compare what they are about to do: at the first use of a call site"),
 
       ROW(C, checkpoint.every, never, AtLeast{0}, "steps; 0: at the end only"),
       ROW(C, checkpoint.keep, never, AtLeast{1}, "checkpoints that stay"),

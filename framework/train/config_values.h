@@ -31,6 +31,12 @@ struct Words<ScheduleName> {
       {"cosine", ScheduleName::cosine}, {"wsd", ScheduleName::wsd}, {"constant", ScheduleName::constant}};
 };
 template <>
+struct Words<comm::AgreementCheck> {
+  static constexpr std::pair<std::string_view, comm::AgreementCheck> all[] = {{"off", comm::AgreementCheck::off},
+                                                                              {"first", comm::AgreementCheck::first},
+                                                                              {"always", comm::AgreementCheck::always}};
+};
+template <>
 struct Words<data::Packing> {
   static constexpr std::pair<std::string_view, data::Packing> all[] = {{"documents", data::Packing::documents},
                                                                        {"none", data::Packing::none}};
