@@ -94,8 +94,8 @@ std::size_t HostGroup::small_bytes(int size) {
 }
 
 std::size_t HostGroup::chunk_bytes(int size) {
-  constexpr std::size_t stage = 256 << 10;  // of a rank in one round: two of them stay in its second cache
-  return std::clamp<std::size_t>(stage / static_cast<std::size_t>(size + 1) / 4096 * 4096, 4096, 64 << 10);
+  constexpr std::size_t stage = 512 << 10;  // of a rank in one round: two of them stay in its second cache
+  return std::clamp<std::size_t>(stage / static_cast<std::size_t>(size + 1) / 4096 * 4096, 4096, 128 << 10);
 }
 
 namespace {
@@ -168,7 +168,7 @@ void HostGroup::check_whole() const {
 void HostGroup::await(int rank) {
   using namespace std::chrono;
   if (!crowded_) {
-    for (int i = 0; i < 2000; ++i) {
+    for (int i = 0; i < 500; ++i) {
       if (reached(rank)) return;
       pause_briefly();
     }

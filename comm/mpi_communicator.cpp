@@ -53,7 +53,9 @@ std::vector<std::shared_ptr<SharedSegment>> share_blocks(MPI_Comm host, int rank
 // What a process's communicators have in common.
 struct Process {
   std::shared_ptr<MpiSession> session;
+  std::vector<int> hosts;  // of every rank of the job
   std::shared_ptr<SharedRegions> regions = std::make_shared<SharedRegions>();
+  Process(std::shared_ptr<MpiSession> s, std::vector<int> h) : session(std::move(s)), hosts(std::move(h)) {}
 };
 
 class MpiCommunicator final : public Communicator {
@@ -61,7 +63,7 @@ class MpiCommunicator final : public Communicator {
   /// Takes `comm`. Made outside MPI's thread, by all ranks.
   static std::unique_ptr<MpiCommunicator> make(const Process& process, MPI_Comm comm, std::shared_ptr<Flight> flight) {
     std::vector<int> host_of;
-    for (const int r : flight->members()) host_of.push_back(process.session->hosts()[static_cast<std::size_t>(r)]);
+    for (const int r : flight->members()) host_of.push_back(process.hosts[static_cast<std::size_t>(r)]);
     const auto size = static_cast<int>(host_of.size()), rank = flight->rank();
     HostLayout layout = HostLayout::of(host_of, rank);
     const auto& ranks = layout.host_ranks;
@@ -91,6 +93,8 @@ class MpiCommunicator final : public Communicator {
         host_(blocks_.empty() ? nullptr : make_host_group(layout)),
         network_(*session_, comm, place.rank, place.size, layout, host_.get()),
         within_host_(host_ && layout.hosts == 1) {}
+
+  MpiSession& session() const { return *session_; }
 
   ~MpiCommunicator() override {
     if (std::uncaught_exceptions() > exceptions_) {
@@ -226,7 +230,8 @@ class MpiCommunicator final : public Communicator {
 }  // namespace
 
 std::unique_ptr<Communicator> make_mpi_communicator(std::shared_ptr<MpiSession> session,
-                                                    std::shared_ptr<Watchdog> watchdog) {
+                                                    std::shared_ptr<Watchdog> watchdog, std::vector<int> hosts) {
+  if (hosts.empty()) hosts = session->hosts();
   MPI_Comm world = MPI_COMM_NULL;
   session->call([&] {
     check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &world), "MPI_Comm_dup");
@@ -235,8 +240,13 @@ std::unique_ptr<Communicator> make_mpi_communicator(std::shared_ptr<MpiSession> 
   std::vector<int> members(static_cast<std::size_t>(session->size()));
   std::iota(members.begin(), members.end(), 0);
   const int rank = session->rank();
-  return MpiCommunicator::make({std::move(session)}, world,
+  return MpiCommunicator::make({std::move(session), std::move(hosts)}, world,
                                std::make_shared<Flight>("world", std::move(members), rank, std::move(watchdog)));
+}
+
+MpiSession* mpi_session_of(Communicator& communicator) {
+  auto* mpi = dynamic_cast<MpiCommunicator*>(&communicator);
+  return mpi == nullptr ? nullptr : &mpi->session();
 }
 
 }  // namespace dujiang::comm

@@ -8,15 +8,20 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "comm/communicator.h"
 #include "comm/mpi_session.h"
 
 namespace dujiang::comm {
 
-/// The communicator over all ranks of the session. `watchdog` may be null.
+/// The communicator over all ranks of the session. `watchdog` may be null. `hosts` has a number for every rank's host:
+/// empty for the real ones; a test may say that ranks of one host are on several.
 std::unique_ptr<Communicator> make_mpi_communicator(std::shared_ptr<MpiSession> session,
-                                                    std::shared_ptr<Watchdog> watchdog);
+                                                    std::shared_ptr<Watchdog> watchdog, std::vector<int> hosts = {});
+
+/// What a communicator of transport mpi runs on; null for others. Lives as long as that communicator.
+MpiSession* mpi_session_of(Communicator& communicator);
 
 /// The largest message between two ranks of a group of this size; larger operations go in rounds.
 std::int64_t mpi_chunk_bytes(int ranks);

@@ -28,6 +28,49 @@ P combine(P a, P b) {
   }
 }
 
+// Compiled once for each instruction set that matters, chosen when the program starts; additions round alike in all.
+// Sanitizers can't have it: the choice is made before they are ready.
+#if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define DUJIANG_FOR_EACH_ISA __attribute__((target_clones("default", "avx2", "arch=x86-64-v4")))
+#else
+#define DUJIANG_FOR_EACH_ISA
+#endif
+
+template <Reduce R, class P, class T>
+T rounded(P value, [[maybe_unused]] P divisor) {
+  if constexpr (R == Reduce::avg) value /= divisor;
+  return static_cast<T>(value);
+}
+
+template <class S, class P>
+DUJIANG_FOR_EACH_ISA void widen(const S* a, P* out, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<P>(a[i]);
+}
+
+template <Reduce R, class S, class P>
+DUJIANG_FOR_EACH_ISA void combine_pair(const S* a, const S* b, P* out, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) out[i] = combine<R>(static_cast<P>(a[i]), static_cast<P>(b[i]));
+}
+
+template <Reduce R, class P>
+DUJIANG_FOR_EACH_ISA void combine_into(P* out, const P* right, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) out[i] = combine<R>(out[i], right[i]);
+}
+
+template <Reduce R, class P, class T>
+DUJIANG_FOR_EACH_ISA void round_all(const P* partial, P divisor, T* receive, std::int64_t count) {
+  for (std::int64_t i = 0; i < count; ++i) receive[i] = rounded<R, P, T>(partial[i], divisor);
+}
+
+// The commonest case, without partials in memory.
+template <Reduce R, class S, class P, class T>
+DUJIANG_FOR_EACH_ISA void reduce_pair(const S* a, const S* b, P divisor, T* receive, std::int64_t count) {
+#pragma GCC ivdep  // receive may be a or b, element for element
+  for (std::int64_t i = 0; i < count; ++i) {
+    receive[i] = rounded<R, P, T>(combine<R>(static_cast<P>(a[i]), static_cast<P>(b[i])), divisor);
+  }
+}
+
 // S is the type of the sources, P of partial results, T of the result.
 template <Reduce R, class S, class P, class T>
 struct Tree {
@@ -40,37 +83,22 @@ struct Tree {
   // Leaves and pairs of leaves are read where they lie; everything else goes through blocks of partials.
   void partial(int first, int n, std::int64_t begin, std::int64_t count, int level, P* out) {
     if (n == 1) {
-      const S* a = source(first, begin);
-      for (std::int64_t i = 0; i < count; ++i) out[i] = static_cast<P>(a[i]);
+      widen(source(first, begin), out, count);
     } else if (n == 2) {
-      const S *a = source(first, begin), *b = source(first + 1, begin);
-      for (std::int64_t i = 0; i < count; ++i) out[i] = combine<R>(static_cast<P>(a[i]), static_cast<P>(b[i]));
+      combine_pair<R>(source(first, begin), source(first + 1, begin), out, count);
     } else {
       const int left = static_cast<int>(std::bit_ceil(static_cast<unsigned>(n)) / 2);
       P* right = scratch[level];
       partial(first, left, begin, count, level + 1, out);
       partial(first + left, n - left, begin, count, level + 1, right);
-      for (std::int64_t i = 0; i < count; ++i) out[i] = combine<R>(out[i], right[i]);
+      combine_into<R>(out, right, count);
     }
-  }
-
-  T rounded(P value) const {
-    if constexpr (R == Reduce::avg) value /= divisor;
-    return static_cast<T>(value);
   }
 
   void reduce_block(int n, std::int64_t begin, std::int64_t count, T* receive) {
-    if (n == 2) {  // the commonest case, without partials in memory
-      const S *a = source(0, begin), *b = source(1, begin);
-#pragma GCC ivdep  // receive may be a or b, element for element
-      for (std::int64_t i = 0; i < count; ++i) {
-        receive[i] = rounded(combine<R>(static_cast<P>(a[i]), static_cast<P>(b[i])));
-      }
-      return;
-    }
-    P* out = scratch[0];
-    partial(0, n, begin, count, 1, out);
-    for (std::int64_t i = 0; i < count; ++i) receive[i] = rounded(out[i]);
+    if (n == 2) return reduce_pair<R>(source(0, begin), source(1, begin), divisor, receive, count);
+    partial(0, n, begin, count, 1, scratch[0]);
+    round_all<R>(scratch[0], divisor, receive, count);
   }
 
   void run(int n, std::span<void* const> receives, std::int64_t count) {

@@ -10,6 +10,7 @@
 #include "framework/base/check.h"
 #include "framework/base/threads.h"
 #include "framework/tensor/tensor.h"
+#include "launch/bench_comm.h"
 #include "ops/elementwise.h"
 
 namespace dujiang::launch {
@@ -82,6 +83,12 @@ void add_bench(CLI::App& app, Action& action) {
   options->add_to(*training, true);
   training->add_option("--steps", options->steps, "Steps to count; 0: six")->check(CLI::NonNegativeNumber);
   training->callback([=, &action] { action = [=] { return bench_train(*options); }; });
+
+  auto comm_options = std::make_shared<BenchCommOptions>();
+  auto* comm = subcommand(*group, "comm", "Collective operations, beside plain MPI and the rate of copies",
+                          "mpirun -n 2 dujiang bench comm --ops all_reduce --max-bytes 16777216");
+  comm_options->add_to(*comm);
+  comm->callback([=, &action] { action = [=] { return bench_comm(*comm_options); }; });
 
   auto* loader = subcommand(*group, "loader", "Tokens per second from shards to batches",
                             "dujiang bench loader --data runs/quickstart/data");
