@@ -4,6 +4,7 @@
 #include <chrono>
 #include <set>
 
+#include "comm/publication.h"
 #include "framework/base/check.h"
 
 namespace dujiang::hccl {
@@ -45,7 +46,7 @@ class Session::Operation final : public Work::State {
         what(request.op == comm::Op::batch_send_recv
                  ? fmt::format("{} of {} messages", name_of(request.op), request.messages.size())
                  : request.signature().str()),
-        where(fmt::format("{}:{}", request.where.file_name(), request.where.line())),
+        where(comm::place_of(request.where)),
         stream(stream),
         keep(std::move(keep)) {}
 

@@ -76,10 +76,10 @@ class Field {
 Json parse(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (!file) fail_user("{}: the rank table of RANK_TABLE_FILE can't be opened: {}", path, std::strerror(errno));
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
-  if (file.bad()) fail_user("{}: the rank table of RANK_TABLE_FILE can't be read: is it a file?", path);
   try {
-    return Json::parse(text);
+    return Json::parse(std::string(std::istreambuf_iterator<char>(file), {}));
+  } catch (const std::ios_base::failure&) {
+    fail_user("{}: the rank table of RANK_TABLE_FILE can't be read: is it a file?", path);
   } catch (const Json::parse_error& e) {
     fail_user("{}: the rank table is not JSON: at byte {}: {}", path, e.byte, e.what());
   }

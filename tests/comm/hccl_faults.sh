@@ -41,7 +41,7 @@ fault() {
 
 expect no_fault 0 30 -- 2 sums
 expect a_refused_call_becomes_a_sentence 1 30 \
-  'all_reduce sum of 1024 x f32 \(hccl, rank 1 of 2 in world, called at .*hccl_faulty_rank.cpp:[0-9]+\): HCCL_E_TIMEOUT \(9\): another rank did not come in time.*the runtime says: EI9999' \
+  'all_reduce sum of 1024 x f32 \(hccl, rank 1 of 2 in world, called at tests/comm/hccl_faulty_rank.cpp:[0-9]+\): HCCL_E_TIMEOUT \(9\): another rank did not come in time.*the runtime says: EI9999' \
   -- "$(fault 1:HcclAllReduce@3=9)" 2 sums
 expect an_unknown_code_is_named 1 30 "HCCL's code 77" -- "$(fault 1:HcclAllReduce@3=77)" 2 sums
 expect an_asynchronous_error_is_found 1 30 'rank 1 of 2 in world.*HCCL_E_ROCE_TRANSFER \(14\)' \

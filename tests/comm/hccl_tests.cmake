@@ -24,3 +24,10 @@ target_link_libraries(hccl_faulty_rank PRIVATE comm_conformance)
 add_test(NAME hccl_faults COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/hccl_faults.sh $<TARGET_FILE:hccl_faulty_rank>
                                   $<TARGET_FILE:dujiang_hccl_standin>)
 set_tests_properties(hccl_faults PROPERTIES LABELS quick TIMEOUT 900 PROCESSORS 2)
+
+add_library(hccl_standin_faults STATIC ${CMAKE_SOURCE_DIR}/comm/standin/faults.cpp)
+target_link_libraries(hccl_standin_faults PUBLIC dujiang_standin)
+dujiang_test(test_hccl quick hccl_standin_faults)
+dujiang_test(test_hccl_standin quick dujiang_comm)
+add_dependencies(test_hccl_standin dujiang_hccl_standin)
+set_tests_properties(test_hccl_standin PROPERTIES TIMEOUT 120 ENVIRONMENT "${hccl_environment}")
