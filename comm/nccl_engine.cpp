@@ -22,7 +22,7 @@ using namespace std::chrono_literals;
 // The watchdog speaks first: it knows which rank is missing. Aborting is for what remains when it doesn't end the job.
 constexpr auto grace = 1s;
 // How long NCCL may take to abort or destroy: it frees memory that other ranks may hold on to (NVIDIA/nccl#863).
-constexpr auto ending = 5s;
+constexpr auto ending = 3s;
 
 int abort(ncclComm* comm) {
   return ncclCommAbort(comm);
@@ -69,8 +69,11 @@ void NcclOperation::wait(Stream& stream) {
 void NcclOperation::wait_host() {
   Pause pause(500us);
   while (!query()) std::this_thread::sleep_for(pause.next());
-  const std::lock_guard lock(engine_->mutex_);
-  if (!why_.empty()) throw Error(why_);
+  std::unique_lock lock(engine_->mutex_);
+  if (why_.empty()) return;
+  // The buffers are the caller's again once nothing on the GPU can touch them.
+  engine_->changed_.wait(lock, [this] { return engine_->comm_ == nullptr && !engine_->ending_; });
+  throw Error(why_);
 }
 
 bool NcclOperation::query() {

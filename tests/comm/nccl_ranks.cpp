@@ -243,12 +243,12 @@ void gives_up(const NcclRank& place, const std::shared_ptr<Watchdog>& hasty) {
   expect(!refusal_of([&] { work.wait(stream); }).empty(), "an operation's error is thrown every time");
 }
 
-// With work under way, and nobody else there to see it through.
+// With work under way, which may never be seen through.
 void is_abandoned_by_an_error(Communicator& c) {
+  CudaStream stream(c.device());
+  Shared<float> values(c.device(), 100);
   const auto caught = refusal_of([&] {
     const auto child = c.split(0, 0);
-    CudaStream stream(child->device());
-    Shared<float> values(child->device(), 100);
     child->all_reduce(values.buffer(), Reduce::sum, stream).wait_host();
     stall(stream, 200ms);
     const Work work = child->all_reduce(values.buffer(), Reduce::sum, stream);
