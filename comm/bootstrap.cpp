@@ -160,44 +160,46 @@ std::vector<std::pair<int, std::string>> failures_elsewhere(const std::vector<Me
   return found;
 }
 
-struct Heard {
-  bool before_us = false;  ///< another rank failed first, so that this failure may follow from that
-  bool same_told = false;  ///< a lower rank tells the same
-};
+// The same fault, found by several ranks; their numbers and times may differ.
+bool same_fault(std::string a, std::string b) {
+  const auto digit = [](unsigned char c) { return c >= '0' && c <= '9'; };
+  std::erase_if(a, digit);
+  std::erase_if(b, digit);
+  return a == b;
+}
 
-// Tells the other ranks why this one ends, and hears whether they do.
-Heard tell_others(const std::vector<Member>& members, const std::string& message) {
-  Heard heard;
+// Tells the other ranks why this one ends. Returns whether another failed first, so that this failure may follow.
+bool tell_others(const std::vector<Member>& members, const std::string& line) {
+  bool follows = false;
   try {
     for (const auto& m : members) {
       if (m.watchdog) m.watchdog->silence();
     }
     // A rank that leaves with an error makes others fail before it has unwound and can say so.
     if (!members.empty()) std::this_thread::sleep_for(100ms);
-    const auto line = message.substr(0, std::min<std::size_t>(message.find('\n'), 1000));
-    for (const auto& [rank, told] : failures_elsewhere(members)) heard.before_us = heard.before_us || told != line;
+    for (const auto& [rank, told] : failures_elsewhere(members)) follows = follows || !same_fault(told, line);
     for (const auto& m : members) m.store->set(fmt::format("ended/{}", m.rank), line);
     for (const auto& m : members) m.store->abandon();
   } catch (const std::exception&) {
     for (const auto& m : members) m.store->abandon();  // the store is gone: nobody to tell
   }
-  return heard;
+  return follows;
 }
 
 // Prints once for the job: ranks that fail alike are ended by the lowest before their turn comes.
 int end_job(const Launch& launch, const std::vector<Member>& members, const std::string& message, int status) {
-  const auto heard = tell_others(members, message);
-  if (launch.rank > 0 || heard.before_us) {
+  const std::string line = message.substr(0, std::min<std::size_t>(message.find('\n'), 1000));
+  const bool follows = tell_others(members, line);
+  if (launch.rank > 0 || follows) {
     std::signal(SIGTERM, SIG_DFL);
     // MPI_Abort reaches the others within milliseconds; mpirun takes a second to end those that never called MPI.
     // Without MPI nobody ends anybody.
     const auto first = mpi_running() ? 1000ms : launch.mpi ? 3000ms : 300ms;
-    const auto after = heard.before_us ? 4000ms : 0ms;
+    const auto after = follows ? 4000ms : 0ms;
     std::this_thread::sleep_for(first + after + std::min(launch.rank, 7) * 500ms);
   }
-  const std::string line = message.substr(0, std::min<std::size_t>(message.find('\n'), 1000));
   for (const auto& [rank, told] : failures_elsewhere(members)) {
-    if (rank < launch.rank && told == line) return status;
+    if (rank < launch.rank && same_fault(told, line)) return status;
   }
   std::fflush(stdout);
   if (launch.size != 1) {

@@ -274,10 +274,10 @@ class FileStore : public Store {
       const auto session = content("session");
       if (session) {
         if (session->substr(0, session->find(' ')) != hex(token)) refuse_leftover();
-        // Again and again, as rank 0 cleans up what a killed job left.
-        if (!fs::exists(path("hello" + suffix))) write("hello" + suffix, fmt::format("{} {}", size_, self_.str()));
         if (content("welcome" + suffix)) return;
         if (const auto why = content("refused" + suffix)) fail_user("store {}: {}", where(), *why);
+        // Again and again, as rank 0 cleans up what a killed job left.
+        if (!fs::exists(path("hello" + suffix))) write("hello" + suffix, fmt::format("{} {}", size_, self_.str()));
       }
       const auto now = Clock::now();
       if (now >= deadline) {
@@ -366,6 +366,12 @@ class FileStore : public Store {
     in >> size;
     const auto process = Process::read(in);
     const auto suffix = hello.substr(std::strlen("hello"));
+    std::error_code error;
+    // It may say hello once more while it is being answered.
+    if (fs::exists(path("welcome" + suffix))) {
+      fs::remove(path(hello), error);
+      return;
+    }
     std::string why;
     if (size != size_) {
       why = fmt::format(
@@ -384,7 +390,6 @@ class FileStore : public Store {
       set("refused", why);
       write("refused" + suffix, why);
     }
-    std::error_code error;
     fs::remove(path(hello), error);
   }
 
