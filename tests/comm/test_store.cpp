@@ -480,7 +480,7 @@ BOOST_AUTO_TEST_CASE(a_rank_waits_for_a_late_rank_0) {
   Job job("tcp", 2);
   job.serve();  // a port that was free just now
   std::shared_ptr<Store> one;
-  std::thread early([&] { one = job.join(1); });
+  std::thread early([&, address = job.address] { one = connect_tcp_store(address, 1, 2, in(60s)); });
   std::this_thread::sleep_for(300ms);
   const auto zero = job.serve();
   early.join();
