@@ -5,8 +5,11 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <limits>
+#include <numeric>
 #include <string>
+#include <thread>
 #include <type_traits>
 
 #include "framework/base/check.h"
@@ -225,10 +228,77 @@ struct Check {
     }
   }
 
+  // Rank s sends n(s, r) elements to r, beginning with its value at start(r): none to some, when count is small.
+  static std::int64_t sent(std::int64_t count, int from, int to) { return count * ((from * 3 + to * 5) % 7) / 4; }
+  static std::int64_t start(int to) { return std::int64_t{to} << 32; }
+
+  void all_to_all(std::int64_t count) {
+    std::vector<std::int64_t> out, in;
+    for (int r = 0; r < c.size(); ++r) out.push_back(sent(count, c.rank(), r));
+    for (int r = 0; r < c.size(); ++r) in.push_back(sent(count, r, c.rank()));
+    const auto total = [](const auto& v) { return std::accumulate(v.begin(), v.end(), std::int64_t{0}); };
+    Guarded<T> send(setting, total(out)), receive(setting, total(in));
+    ++salt;
+    const auto fill = [&](Guarded<T>& into) {
+      std::int64_t at = 0;
+      for (int r = 0; r < c.size(); at += out[static_cast<std::size_t>(r++)]) {
+        into.fill(at, out[static_cast<std::size_t>(r)], c.rank(), start(r), salt);
+      }
+    };
+    fill(send);
+    c.all_to_all(send.buffer(), receive.buffer(), {out, in}, stream).wait_host();
+    const std::string what = name(Op::all_to_all, Reduce::sum, count, 0, "out of place");
+    std::int64_t begin = 0;
+    int from = 0;
+    receive.expect(what, [&](std::int64_t i) {
+      while (i - begin >= in[static_cast<std::size_t>(from)]) begin += in[static_cast<std::size_t>(from++)];
+      return value_at<T>(from, start(c.rank()) + i - begin, salt);
+    });
+    Guarded<T> untouched(setting, total(out));
+    fill(untouched);
+    send.expect(what + ", send buffer", [&](std::int64_t i) { return untouched.data()[i]; });
+  }
+
+  // Two messages to the next rank and one to itself; as many from the one before.
+  void ring(std::int64_t count) {
+    const int next = (c.rank() + 1) % c.size(), before = (c.rank() + c.size() - 1) % c.size();
+    Guarded<T> out(setting, 3 * count), in(setting, 3 * count);
+    out.fill(c.rank(), ++salt);
+    using enum P2p::Kind;
+    const P2p messages[] = {{send, out.part(0, count), next},
+                            {receive, in.part(0, count), before},
+                            {send, out.part(count, count), next},
+                            {receive, in.part(count, count), before},
+                            {send, out.part(2 * count, count), c.rank()},
+                            {receive, in.part(2 * count, count), c.rank()}};
+    // A group of one has no neighbours: its three sends meet its three receives in order.
+    c.batch_send_recv(messages, stream).wait_host();
+    const std::string what = name(Op::batch_send_recv, Reduce::sum, count, 0, "ring");
+    in.expect(what, [&](std::int64_t i) { return value_at<T>(i < 2 * count ? before : c.rank(), i, salt); });
+    out.expect_untouched(what, c.rank(), salt);
+  }
+
+  // Only rank 0 and the last take part; the others don't call.
+  void pair(std::int64_t count) {
+    const int last = c.size() - 1;
+    Guarded<T> buffer(setting, count);
+    ++salt;
+    if (last == 0 || (c.rank() != 0 && c.rank() != last)) return;
+    buffer.fill(c.rank(), salt);
+    const P2p message{c.rank() == 0 ? P2p::Kind::send : P2p::Kind::receive, buffer.buffer(), last - c.rank()};
+    c.batch_send_recv({&message, 1}, stream).wait_host();
+    buffer.expect(name(Op::batch_send_recv, Reduce::sum, count, 0, "pair"),
+                  [&](std::int64_t i) { return value_at<T>(0, i, salt); });
+  }
+
   void moves(const std::vector<std::int64_t>& counts) {
     for (const std::int64_t count : counts) {
       all_gather(count);
       for (int root = 0; root < c.size(); ++root) broadcast(count, root);
+      if (c.supports(Op::all_to_all, dtype_of<T>)) all_to_all(count);
+      if (!c.supports(Op::batch_send_recv, dtype_of<T>)) continue;
+      ring(count);
+      pair(count);
     }
   }
 };
@@ -273,6 +343,8 @@ void check_boundaries(Communicator& c, std::int64_t chunk, const Setting& settin
     check.all_reduce(Reduce::sum, total);
     check.reduce(Reduce::sum, total, c.size() - 1);
     check.broadcast(total, c.size() / 2);
+    check.all_to_all(slice);
+    check.ring(slice);
   }
 }
 
@@ -345,6 +417,56 @@ void check_split(Communicator& c, const Setting& setting) {
   if (all_but_last) {
     expect(all_but_last->size() == c.size() - 1, "a group without the last rank");
     Check<float>{*all_but_last, setting}.all_reduce(Reduce::sum, 333);
+  }
+}
+
+void check_many_communicators(Communicator& c, int times, const Setting& setting) {
+  for (int i = 0; i < times; ++i) {
+    const auto part = c.split(i % 3 == 0 ? 0 : c.rank() % 2, i % 2 == 0 ? c.rank() : -c.rank());
+    Check<float>{*part, setting}.all_reduce(Reduce::sum, 1 + i % 50);
+  }
+}
+
+void check_two_threads(Communicator& c, const Setting& setting) {
+  const std::unique_ptr<Communicator> own[] = {c.split(0, c.rank()), c.split(0, -c.rank())};
+  std::exception_ptr errors[2];
+  const auto body = [&](int which) {
+    try {
+      // Different operations, in no order that the ranks share between the two.
+      for (int i = 0; i < 60; ++i) {
+        if (which == 0) {
+          Check<float>{*own[0], setting}.all_reduce(Reduce::sum, 1 + 1777 * i);
+          Check<std::int32_t>{*own[0], setting}.broadcast(100 + i, i % c.size());
+        } else {
+          Check<bf16>{*own[1], setting}.reduce_scatter(Reduce::sum, 1 + 331 * i);
+          Check<float>{*own[1], setting}.all_gather(1 + 97 * i);
+        }
+      }
+    } catch (...) {
+      errors[which] = std::current_exception();
+    }
+  };
+  std::thread first(body, 0), second(body, 1);
+  first.join();
+  second.join();
+  for (const auto& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+}
+
+void check_more_than_2_to_the_31(Communicator& c, const Setting& setting) {
+  const std::int64_t count = (std::int64_t{1} << 31) + 12345;
+  Stream stream = setting.stream;
+  const auto bytes = static_cast<std::size_t>(count);
+  const auto memory = setting.allocate ? setting.allocate(bytes) : std::shared_ptr<void>(std::malloc(bytes), std::free);
+  auto* data = static_cast<std::uint8_t*>(memory.get());
+  const auto value = [](int rank, std::int64_t i) { return static_cast<std::uint8_t>(i % 251 + 7 * rank + (i >> 20)); };
+  for (std::int64_t i = 0; i < count; ++i) data[i] = value(c.rank(), i);
+  c.all_reduce({data, count, Dtype::u8, setting.stream.device()}, Reduce::sum, stream).wait_host();
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::uint8_t expected = 0;
+    for (int r = 0; r < c.size(); ++r) expected = static_cast<std::uint8_t>(expected + value(r, i));
+    DUJIANG_CHECK(data[i] == expected, "element {} of {} is {}, expected {}", i, count, data[i], expected);
   }
 }
 

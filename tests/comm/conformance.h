@@ -22,7 +22,7 @@ struct Setting {
 /// Every operation x dtype x reduction x root x count, in place and out of place; the oracle is the tree, to the bit.
 void check_operations(Communicator& communicator, const Setting& setting = {});
 
-/// Sums of f32 and bf16, and moves, around the boundaries of the transport's chunks, which are `chunk_bytes` long.
+/// Sums of f32 and bf16, and moves, around a boundary of the transport (a chunk, a threshold) of `chunk_bytes`.
 void check_chunk_boundaries(Communicator& communicator, std::int64_t chunk_bytes, const Setting& setting = {});
 
 /// Many operations of different kinds and sizes requested before the first is waited for.
@@ -30,5 +30,14 @@ void check_queued_operations(Communicator& communicator, const Setting& setting 
 
 /// Sub-communicators: reversed, overlapping, nested, left out.
 void check_split(Communicator& communicator, const Setting& setting = {});
+
+/// Communicators made and ended `times` times, each used once.
+void check_many_communicators(Communicator& communicator, int times, const Setting& setting = {});
+
+/// Two communicators over the same ranks, each used by a thread of its own at the same time.
+void check_two_threads(Communicator& communicator, const Setting& setting = {});
+
+/// One sum of more than 2^31 elements and bytes. Takes 2 GiB a rank.
+void check_more_than_2_to_the_31(Communicator& communicator, const Setting& setting = {});
 
 }  // namespace dujiang::comm

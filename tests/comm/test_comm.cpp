@@ -52,20 +52,22 @@ BOOST_AUTO_TEST_CASE(self_conforms) {
 BOOST_DATA_TEST_CASE(threads_conform, data::make({1, 2, 3, 4, 5, 7, 8}), ranks) {
   run_threads(ranks, [](Communicator& c) {
     check_operations(c);
+    check_chunk_boundaries(c, static_cast<std::int64_t>(HostGroup::small_bytes(c.size())));
     check_queued_operations(c);
     check_split(c);
+    check_two_threads(c);
+    check_many_communicators(c, 20);
   });
 }
 
 BOOST_DATA_TEST_CASE(threads_conform_through_staging_areas, data::make({2, 3, 5, 8}), ranks) {
-  run_threads(
-      ranks,
-      [](Communicator& c) {
-        check_operations(c);
-        check_chunk_boundaries(c, static_cast<std::int64_t>(HostGroup::chunk_bytes(c.size())));
-        check_queued_operations(c);
-      },
-      {.staged = true});
+  run_threads(ranks,
+              [](Communicator& c) {
+                check_operations(c);
+                check_chunk_boundaries(c, static_cast<std::int64_t>(HostGroup::chunk_bytes(c.size())));
+                check_queued_operations(c);
+              },
+              {.staged = true});
 }
 
 BOOST_AUTO_TEST_CASE(sums_follow_the_tree_that_splits_at_the_largest_power_of_two) {
