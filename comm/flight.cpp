@@ -20,7 +20,11 @@ Flight::Flight(std::string name, std::vector<int> members, int rank, std::shared
 }
 
 Flight::~Flight() {
-  if (watchdog_) watchdog_->remove(this);
+  close();
+}
+
+void Flight::close() {
+  if (watchdog_ && !closed_.exchange(true)) watchdog_->remove(this);
 }
 
 std::shared_ptr<Flight> Flight::child(int color, const std::vector<int>& members) {

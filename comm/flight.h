@@ -3,6 +3,7 @@
 // writes it, transports mark start and end, the watchdog and statistics read it. Thread-safe.
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -56,6 +57,10 @@ class Flight {
   Flight(const Flight&) = delete;
   Flight& operator=(const Flight&) = delete;
 
+  /// The communicator is being destroyed: nothing more will be requested. The destructor does it too; a transport whose
+  /// own destructor waits for other ranks does it before, so that they can tell.
+  void close();
+
   const std::string& name() const { return name_; }
   const std::vector<int>& members() const { return members_; }
   int rank() const { return rank_; }
@@ -94,6 +99,7 @@ class Flight {
   std::size_t trace_limit_ = 0;
   std::array<OpStats, op_count> stats_;
   std::string poison_;
+  std::atomic<bool> closed_{false};
 };
 
 }  // namespace dujiang::comm

@@ -103,6 +103,7 @@ class MpiCommunicator final : public Communicator {
     }
     // Tasks run in order: none refers to this any more.
     worker_.submit([] {}).wait_host();
+    flight()->close();  // what follows may wait for the other ranks
     session_->call([this] {
       if (!session_->cancelled()) MPI_Comm_free(&comm_);
     });

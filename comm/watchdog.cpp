@@ -24,8 +24,8 @@ constexpr auto tick = 100ms;
 constexpr auto patience = 3000ms;        // with the store, before the watching thread goes on without it
 constexpr std::size_t closed_kept = 16;  // communicators that are no more
 constexpr std::size_t publication_limit = 60'000;
-// Another rank that told its own error ends the job with its own status; this is how long it has for that.
-constexpr auto failing_grace = 2500ms;
+// Another rank that failed tells so and ends the job with its own status; this is how long it has for that.
+constexpr auto failing_grace = 10s;
 constexpr std::string_view ended_watchdog = "watchdog", ended_sigterm = "SIGTERM";
 
 std::optional<int> number_after(std::string_view key, std::string_view prefix) {
@@ -72,11 +72,15 @@ Watchdog::~Watchdog() {
   close(event_fd_);
   if (std::uncaught_exceptions() > exceptions_ || silent_ || ending_) return;
   try {
-    publish();
-    store_->set(fmt::format("ended/{}", rank_), ended_orderly);
+    tell_orderly();
   } catch (const std::exception&) {
     // The store is gone, and with it those who would want to know.
   }
+}
+
+void Watchdog::tell_orderly() {
+  publish();
+  store_->set(fmt::format("ended/{}", rank_), ended_orderly);
 }
 
 void Watchdog::wake() const {
@@ -100,6 +104,11 @@ void Watchdog::remove(Flight* flight) {
     flights_.erase(flight);
     closed_.push_back(seen(flight->snapshot(), true));
     if (closed_.size() > closed_kept) closed_.pop_front();
+    // Nothing can be split from what is no more. MPI may yet keep this process until the others have come.
+    if (flights_.empty() && std::uncaught_exceptions() == exceptions_ && !silent_ && !ending_) {
+      jobs_.push_back([this] { tell_orderly(); });
+      changed_.notify_all();
+    }
   }
   const std::lock_guard lock(agreeing_);
   std::erase_if(agreed_, [&](const Site& site) { return std::get<0>(site) == flight; });
@@ -354,6 +363,13 @@ std::optional<std::string> Watchdog::verdict() {
 }
 
 void Watchdog::speak(const std::string& line) {
+  if (line.empty()) {
+    const auto end = Clock::now() + failing_grace;
+    while (!options_.end_process && store_->gone().empty() && Clock::now() < end) {
+      if (silent_ || stopping()) return;  // this rank fails too, and has a message of its own
+      std::this_thread::sleep_for(20ms);
+    }
+  }
   if (ending_.exchange(true)) return;
   if (options_.end_process) {
     if (!line.empty()) {
@@ -364,11 +380,7 @@ void Watchdog::speak(const std::string& line) {
   std::fflush(stdout);
   if (!line.empty()) fmt::print(stderr, "{}\n", line);
   std::fflush(stderr);
-  if (line.empty()) {
-    std::this_thread::sleep_for(failing_grace);
-  } else {
-    linger();
-  }
+  if (!line.empty()) linger();
   _exit(1);
 }
 
@@ -443,15 +455,17 @@ void Watchdog::compare(const Flight& flight, const SeenOperation& own, Clock::ti
   std::set<int> missing(flight.members().begin(), flight.members().end());
   missing.erase(rank_);
   const auto prefix = fmt::format("agree/{}|", flight.name());
+  std::map<int, SeenOperation> requested{{rank_, own}};
+  auto give_up = Clock::time_point::max();
   const auto settle = [&](int r, const SeenOperation& theirs) {
-    if (theirs.signature != own.signature) {
-      throw Error(describe_mismatch(flight.name(), rank_, own, r, theirs));
-    }
     missing.erase(r);
+    requested[r] = theirs;
+    // All ranks tell the same of it if they can wait for the others that briefly.
+    if (theirs.signature != own.signature) give_up = std::min(give_up, Clock::now() + 300ms);
   };
   auto pause = std::chrono::microseconds(100);
   auto look_at_flights = start + 20ms;
-  while (!missing.empty() && !ending_) {
+  while (!missing.empty() && !ending_ && Clock::now() < give_up) {
     std::vector<std::pair<std::string, std::string>> found, flights;
     try {
       found = store_->list(prefix);
@@ -480,10 +494,15 @@ void Watchdog::compare(const Flight& flight, const SeenOperation& own, Clock::ti
         missing.erase(*r);  // far ahead: it has done with this operation, so it had nothing against it
       }
     }
-    if (missing.empty()) return;
+    if (missing.empty()) break;
     if (options_.timeout.count() > 0 && Clock::now() - start >= options_.timeout) return;
     std::this_thread::sleep_for(pause);
     pause = std::min(pause * 3 / 2, std::chrono::microseconds(20'000));
+  }
+  const auto& [first, first_operation] = *requested.begin();
+  for (const auto& [r, theirs] : requested) {
+    if (theirs.signature == first_operation.signature) continue;
+    throw Error(describe_mismatch(flight.name(), first, first_operation, r, theirs));
   }
 }
 

@@ -43,7 +43,7 @@ class Watchdog {
     std::function<void(const std::string& line)> end_process = {};
   };
 
-  /// What the store holds under "ended/<rank>" once a rank's program has ended without failing: set by the destructor.
+  /// What the store holds under "ended/<rank>" once a rank has closed its last communicator without failing.
   /// Any other value says that the rank has failed and told so itself; the other ranks then end without a word.
   static constexpr std::string_view ended_orderly = "orderly";
 
@@ -98,6 +98,7 @@ class Watchdog {
   void keep_records();
   void beat();
   void publish();
+  void tell_orderly();
   void listen();
   JobView look();
   template <class Result>

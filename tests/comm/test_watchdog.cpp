@@ -197,7 +197,8 @@ BOOST_AUTO_TEST_CASE(a_store_that_hangs_is_a_stopped_rank_0) {
 BOOST_AUTO_TEST_CASE(a_death_outside_of_ones_communicators_is_no_matter) {
   Job job(3, {.timeout = 100s, .check = AgreementCheck::off});
   const auto part = job[0].world->child(0, {0, 1});
-  for (const int r : {0, 1}) job[r].world.reset();
+  job[0].world.reset();
+  job[1].watchdog->silence();
   job.hub->lose(2);
   BOOST_TEST(!job[0].ended_within(500ms));
   job.hub->lose(1);
@@ -207,7 +208,7 @@ BOOST_AUTO_TEST_CASE(a_death_outside_of_ones_communicators_is_no_matter) {
 BOOST_AUTO_TEST_CASE(an_orderly_end_is_no_death_but_whom_it_leaves_in_an_operation_says_so_before_the_timeout) {
   Job job(3, {.timeout = 100s, .check = AgreementCheck::off});
   for (int r = 0; r < 3; ++r) job[r].complete(gather_of_2);
-  job[2].leave();
+  job[2].world.reset();  // its process may yet wait for the others to finalise MPI
   BOOST_TEST(!job[1].ended_within(1s));
   job[0].request(sum_of_8);
   const auto line = job[0].line();
@@ -299,9 +300,10 @@ BOOST_AUTO_TEST_CASE(any_difference_is_refused_by_all_with_both_ranks_operations
     Job job(3, {.timeout = 100s});
     const auto got = agree(job, {sum_of_8, other, sum_of_8}, here);
     for (const auto& text : got) {
-      BOOST_TEST(contains(text, "ranks disagree on operation 1 of communicator world: rank "));
+      BOOST_TEST(text == got[0]);  // so that a job tells it once
+      BOOST_TEST(contains(text, "ranks disagree on operation 1 of communicator world: rank 0 requested " +
+                                    sum_of_8.str() + " (called from tests/comm/test_watchdog.cpp:"));
       BOOST_TEST(contains(text, "rank 1 requested " + other.str() + " (called from tests/comm/test_watchdog.cpp:"));
-      BOOST_TEST(contains(text, " requested " + sum_of_8.str() + " (called from tests/comm/test_watchdog.cpp:"));
     }
   }
 }
