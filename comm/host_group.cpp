@@ -236,14 +236,15 @@ void HostGroup::post(const Request& q) {
 
 bool HostGroup::all_posted(std::chrono::nanoseconds patience) const {
   const auto start = std::chrono::steady_clock::now();
-  for (int r = 0;;) {
+  int spins = crowded_ ? 0 : 200;
+  for (int r = 0;; --spins) {
     while (r < size() && (r == rank_ || reached(r))) ++r;
     if (r == size()) return true;
-    if (std::chrono::steady_clock::now() - start > patience) return false;
-    if (crowded_) {
-      sched_yield();
+    if (spins > 0) {
+      pause_briefly();
     } else {
-      for (int i = 0; i < 20 && !reached(r); ++i) pause_briefly();
+      if (std::chrono::steady_clock::now() - start > patience) return false;
+      sched_yield();
     }
   }
 }

@@ -36,7 +36,7 @@ template <class Failed>
 Work start_on_host(Worker& worker, HostGroup& group, const Communicator& communicator, Request q, Failed failed) {
   // The work of so many bytes takes about as long as waking a thread.
   constexpr std::int64_t short_bytes = 256 << 10;
-  constexpr std::chrono::microseconds patience(30);
+  constexpr std::chrono::microseconds patience(100);
   const auto shared = std::make_shared<Request>(std::move(q));
   const std::int64_t bytes =
       std::max(shared->send.count * static_cast<std::int64_t>(size_of(shared->send.dtype)),

@@ -43,7 +43,7 @@ Worker::~Worker() {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
-  changed_.notify_all();
+  work_.notify_one();
   thread_.join();
 }
 
@@ -53,7 +53,7 @@ Work Worker::submit(std::function<void()> task) {
     const std::lock_guard lock(mutex_);
     queue_.push_back(entry);
   }
-  changed_.notify_all();
+  work_.notify_one();
   return Work(std::move(entry));
 }
 
@@ -84,7 +84,7 @@ Work Worker::submit(const std::function<bool()>& begin, std::function<void(bool)
   if (entry) queue_.push_front(entry);
   const bool more = !queue_.empty();
   lock.unlock();
-  if (more) changed_.notify_all();
+  if (more) work_.notify_one();
   return Work(std::move(entry));
 }
 
@@ -97,7 +97,8 @@ void Worker::run_front(std::unique_lock<std::mutex>& lock) {
   lock.lock();
   running_ = false;
   task->complete();
-  changed_.notify_all();
+  done_.notify_all();
+  if (!queue_.empty()) work_.notify_one();
 }
 
 void Worker::help_until(const Task& task) {
@@ -106,7 +107,7 @@ void Worker::help_until(const Task& task) {
     if (!running_ && !queue_.empty()) {
       run_front(lock);
     } else {
-      changed_.wait(lock);
+      done_.wait(lock);
     }
   }
 }
@@ -114,7 +115,7 @@ void Worker::help_until(const Task& task) {
 void Worker::run() {
   std::unique_lock lock(mutex_);
   for (;;) {
-    changed_.wait(lock, [this] { return !running_ && (stop_ || !queue_.empty()); });
+    work_.wait(lock, [this] { return !running_ && (stop_ || !queue_.empty()); });
     if (queue_.empty()) return;
     run_front(lock);
   }

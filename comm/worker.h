@@ -37,7 +37,8 @@ class Worker {
   void help_until(const Task& task);
 
   std::mutex mutex_;
-  std::condition_variable changed_;
+  std::condition_variable work_;  ///< for the thread: something is queued and nothing runs
+  std::condition_variable done_;  ///< for those that wait: a task has run
   std::deque<std::shared_ptr<Task>> queue_;
   bool running_ = false;  ///< a task runs, on whatever thread
   bool stop_ = false;
