@@ -1,5 +1,6 @@
 #!/bin/bash
 # What a job says when its ranks don't find one another: one message, exit status 2, within the bootstrap timeout.
+# shellcheck disable=SC2317,SC2030,SC2031  # the tests are called by name, each in a shell of its own
 # Usage: bootstrap.sh MPIRUN BOOTSTRAP_RANK STORE_PEER
 mpirun=$1
 program=$2
@@ -31,7 +32,7 @@ ended() {
   for pid in "${pids[@]}"; do
     wait "$pid"
     status=$?
-    [ "$status" -eq "${@:i+1:1}" ] || complain "process $i ended with status $status, expected ${*:i+1:1}"
+    [ "$status" -eq "${*:i+1:1}" ] || complain "process $i ended with status $status, expected ${*:i+1:1}"
     i=$((i + 1))
   done
 }
@@ -122,7 +123,7 @@ a_transport_that_the_machine_lacks_is_named() {
 what_cannot_be_is_refused_at_once() {
   unset MASTER_ADDR MASTER_PORT
   for transport in gloo thread mpi; do
-    "$program" $transport 60000 >>"$work/log" 2>&1
+    "$program" "$transport" 60000 >>"$work/log" 2>&1
     [ $? -eq 2 ] || complain "$transport did not end with status 2"
   done
   RANK=0 WORLD_SIZE=2 "$program" auto 60000 >>"$work/log" 2>&1
