@@ -135,7 +135,7 @@ what_cannot_be_is_refused_at_once() {
 under_mpirun() {  # STATUS RANKS ARGUMENTS...
   timeout 120 "$mpirun" -n "$2" --oversubscribe --bind-to none "$program" "${@:3}" >>"$work/log" 2>&1
   local status=$?
-  [ $status -eq "$1" ] || complain "mpirun ended with status $status, expected $1"
+  [ "$status" -eq "$1" ] || complain "mpirun ended with status $status, expected $1"
 }
 
 mpirun_s_ranks_find_one_another() {
