@@ -82,6 +82,8 @@ void add_bench(CLI::App& app, Action& action) {
                               "dujiang bench train --preset 100m --precision bf16 --threads 2 --json");
   options->add_to(*training, true);
   training->add_option("--steps", options->steps, "Steps to count; 0: six")->check(CLI::NonNegativeNumber);
+  training->add_flag("--alone", options->alone,
+                     "Every rank trains by itself: the same step without communication, to compare with");
   training->callback([=, &action] { action = [=] { return bench_train(*options); }; });
 
   auto comm_options = std::make_shared<BenchCommOptions>();

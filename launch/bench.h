@@ -18,6 +18,7 @@ struct BenchOptions {
   std::string folder;
   std::int64_t sequence = 1024, batch = 32;
   std::int64_t steps = 0;
+  bool alone = false;
   Report report;
 
   void add_to(CLI::App& command, bool with_preset);

@@ -25,7 +25,8 @@ int bench_train(const BenchOptions& options) {
                        : options.precision == "fp16" ? train::Precision::fp16
                                                      : train::Precision::bf16;
   if (options.steps > 0) settings.steps = static_cast<int>(options.steps);
-  const auto r = train::bench_train(train::preset(options.preset), settings, *communicator);
+  const auto alone = options.alone ? communicator->split(communicator->rank(), 0) : nullptr;
+  const auto r = train::bench_train(train::preset(options.preset), settings, alone ? *alone : *communicator);
   // Measured by all ranks at once, since they share the machine's memory and power.
   communicator->barrier(default_stream({})).wait_host();
   double ceiling = train::gemm_ceiling_gflops(options.dtype(), 0.3);
@@ -36,13 +37,14 @@ int bench_train(const BenchOptions& options) {
       fmt::format("{} {} {} ranks x {} threads ({}): {:.0f} tokens/s, {:.1f} ms a step ({:.1f} to {:.1f})\n"
                   "forward {:.1f}  backward {:.1f}  communication not hidden {:.1f}  optimizer {:.1f} ms\n"
                   "{:.0f} GFLOP/s, {:.0f} % of the GEMM ceiling of {:.0f}; {:.0f} MiB at most\n",
-                  options.preset, options.precision, communicator->size(), threads, ops::cpu::name_of(ops::cpu::isa()),
-                  r.tokens_per_s, r.step_ms, r.step_ms_min, r.step_ms_max, r.forward_ms, r.backward_ms,
-                  r.comm_exposed_ms, r.optimizer_ms, r.gflops, 100 * r.gflops / ceiling, ceiling, r.peak_rss_mib),
+                  options.preset, options.precision, alone ? 1 : communicator->size(), threads,
+                  ops::cpu::name_of(ops::cpu::isa()), r.tokens_per_s, r.step_ms, r.step_ms_min, r.step_ms_max,
+                  r.forward_ms, r.backward_ms, r.comm_exposed_ms, r.optimizer_ms, r.gflops, 100 * r.gflops / ceiling,
+                  ceiling, r.peak_rss_mib),
       {{"preset", options.preset},
        {"precision", options.precision},
        {"threads", threads},
-       {"ranks", communicator->size()},
+       {"ranks", alone ? 1 : communicator->size()},
        {"isa", ops::cpu::name_of(ops::cpu::isa())},
        {"parameters", r.parameters},
        {"micro_batch", r.micro_batch},

@@ -7,11 +7,12 @@ namespace dujiang::parallel {
 DataParallel::DataParallel(nn::Module& model, std::span<nn::Module* const> blocks, Dtype dtype,
                            comm::Communicator& communicator)
     : communicator_(communicator) {
+  const auto allocate = [&](std::size_t bytes) { return communicator.allocate(bytes); };
   std::set<nn::Parameter*> in_blocks;
   for (auto* block : blocks) {
     const auto parameters = block->parameters();
     in_blocks.insert(parameters.begin(), parameters.end());
-    auto& bucket = *buckets_.emplace_back(std::make_unique<FlatBucket>(block->path(), parameters, dtype));
+    auto& bucket = *buckets_.emplace_back(std::make_unique<FlatBucket>(block->path(), parameters, dtype, allocate));
     block->wrap([this, &bucket](const Tensor& x, const nn::Module::Next& next) {
       return next(fn::identity(x, [this, &bucket] { launch(bucket); }));
     });
@@ -19,7 +20,7 @@ DataParallel::DataParallel(nn::Module& model, std::span<nn::Module* const> block
   std::vector<nn::Parameter*> rest;
   for (auto* p : model.parameters())
     if (!in_blocks.contains(p)) rest.push_back(p);
-  buckets_.push_back(std::make_unique<FlatBucket>("rest", rest, dtype));
+  buckets_.push_back(std::make_unique<FlatBucket>("rest", rest, dtype, allocate));
 }
 
 void DataParallel::begin_micro_batch(bool first, bool last) {

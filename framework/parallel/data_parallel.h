@@ -15,7 +15,8 @@ namespace dujiang::parallel {
 /// is one more bucket; it, and any whose node backward did not reach, is reduced at the end of backward.
 class DataParallel {
  public:
-  /// Allocates the buckets (FlatBucket) for all parameters of `model`. The communicator must outlive this.
+  /// Allocates the buckets (FlatBucket) for all parameters of `model`, gradients where the communicator reaches them
+  /// fastest. Collective. The communicator must outlive this.
   DataParallel(nn::Module& model, std::span<nn::Module* const> blocks, Dtype dtype, comm::Communicator& communicator);
 
   const std::vector<std::unique_ptr<FlatBucket>>& buckets() const { return buckets_; }

@@ -7,7 +7,8 @@ constexpr std::int64_t alignment = 16;  // elements: a cache line of f32
 
 }  // namespace
 
-FlatBucket::FlatBucket(std::string name, std::vector<nn::Parameter*> parameters, Dtype dtype) : name_(std::move(name)) {
+FlatBucket::FlatBucket(std::string name, std::vector<nn::Parameter*> parameters, Dtype dtype, const Allocate& allocate)
+    : name_(std::move(name)) {
   std::int64_t total = 0;
   for (auto* p : parameters) {
     if (!p->trainable) {
@@ -19,7 +20,9 @@ FlatBucket::FlatBucket(std::string name, std::vector<nn::Parameter*> parameters,
   }
   if (pieces_.empty()) return;
   value_ = Tensor::zeros({total}, dtype);
-  grad_ = Tensor::zeros({total}, Dtype::f32);
+  auto memory = allocate(static_cast<std::size_t>(total) * sizeof(float));
+  const View view(memory.get(), Dtype::f32, {total});
+  grad_ = Tensor::over(std::move(memory), view);
   for (const auto& piece : pieces_) {
     auto& p = *piece.parameter;
     p.value = value_.narrow(0, piece.offset, piece.count).view(p.shape);

@@ -2,6 +2,9 @@
 // Parameters of one block side by side in flat memory, so that one collective reduces their gradients and the
 // optimizer sweeps them in one pass.
 
+#include <cstddef>
+#include <functional>
+#include <memory>
 #include <span>
 
 #include "framework/nn/module.h"
@@ -12,9 +15,12 @@ namespace dujiang::parallel {
 /// is zero. Frozen parameters have values of their own, no gradient and no optimizer state.
 class FlatBucket {
  public:
-  /// Allocates memory and makes each parameter's value a view of it (a leaf whose gradient is a view too). Values are
-  /// uninitialised but for the padding.
-  FlatBucket(std::string name, std::vector<nn::Parameter*> parameters, Dtype dtype);
+  /// Zeroed host memory, as comm::Communicator::allocate gives it.
+  using Allocate = std::function<std::shared_ptr<void>(std::size_t bytes)>;
+
+  /// Allocates memory, that of the gradients by `allocate`, and makes each parameter's value a view of it (a leaf whose
+  /// gradient is a view too). Values are uninitialised but for the padding.
+  FlatBucket(std::string name, std::vector<nn::Parameter*> parameters, Dtype dtype, const Allocate& allocate);
 
   const std::string& name() const { return name_; }
   struct Piece {
