@@ -101,7 +101,7 @@ void submit(const std::shared_ptr<NcclCore>& core, cudaStream_t stream, comm::Re
     try {
       if (fault && fault->kind == CudaFault::Kind::async) {
         refuse(ncclInternalError, "the stand-in was told to fail");
-        core->state = fault->code;
+        core->failure = fault->code;
       }
       if (fault) {
         core->wait_for_abort();
@@ -111,7 +111,7 @@ void submit(const std::shared_ptr<NcclCore>& core, cudaStream_t stream, comm::Re
         core->group->run(request, *turn, stopped);
       }
     } catch (const std::exception& e) {
-      if (!core->aborted) core->state = refuse(ncclRemoteError, e.what());
+      if (!core->aborted) core->failure = refuse(ncclRemoteError, e.what());
       core->wait_for_abort();  // a kernel that can't go on spins until the abort, which it takes for its end
     }
     turn.reset();

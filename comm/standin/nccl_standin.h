@@ -26,10 +26,15 @@ ncclResult_t at_call(const char* function, std::optional<CudaFault>& fault);
 struct NcclCore {
   int rank = 0, size = 1, device = 0;
   std::atomic<int> state{ncclInProgress};
+  std::atomic<int> failure{ncclSuccess};  ///< of an operation that runs
   std::atomic<bool> aborted{false};
   std::atomic<int> running{0};  ///< operations queued or running
   std::unique_ptr<RankGroup> group;
 
+  ncclResult_t now() const {
+    const int known = state;
+    return static_cast<ncclResult_t>(known == ncclSuccess ? failure.load() : known);
+  }
   bool interrupted() const { return aborted.load(); }
   void wait_for_abort() const {
     while (!aborted) std::this_thread::sleep_for(std::chrono::milliseconds(2));

@@ -48,7 +48,7 @@ ncclResult_t dujiang::standin::at_call(const char* function, std::optional<CudaF
 }
 
 ncclResult_t ncclComm::ready() const {
-  const auto state = static_cast<ncclResult_t>(core->state.load());
+  const auto state = core->now();
   if (state != ncclInProgress) return state;
   return refuse(ncclInvalidArgument, "Attempt to use communicator before the previous operation returned ncclSuccess");
 }
@@ -112,7 +112,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int size, ncclUniqueId id,
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
-  *state = static_cast<ncclResult_t>(comm->core->state.load());
+  *state = comm->core->now();
   return ncclSuccess;
 }
 

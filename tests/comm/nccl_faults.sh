@@ -47,13 +47,13 @@ expect "an operation refused" 2 1 20 'all_reduce max of 5000 x f32 .nccl, rank 1
 expect "an operation that hangs on one rank" 2 1 20 'all_reduce max of .* was not complete after 2\.[0-9] s .comm.timeout is 1.0 s. and was aborted' \
   operations "$(fault ncclAllReduce#5@0=hang)"
 expect "poison" 2 1 20 'later calls are refused' operations "$(fault ncclAllReduce#5@0=hang)"
-expect "an asynchronous error" 2 1 20 'all_reduce max of .*rank 1 of 2.* failed: NCCL error 6 .remote process exited.*first message of the other ranks' \
+expect "an asynchronous error" 2 1 20 'all_reduce max of .*rank 1 of 2.* (failed|could not be started): NCCL error 6 .remote process exited.*first message of the other ranks' \
   operations "$(fault ncclAllReduce#5@1=async:6)"
 expect "a rank killed" 2 137 20 'rank 0 of 2.* was not complete after' operations "$(fault ncclAllReduce#5@1=kill)"
 expect "a message refused" 2 1 20 'batch_send_recv.* could not be started: NCCL error 4' messages "$(fault ncclSend#3@0=fail:4)"
 expect "a group refused" 2 1 20 'batch_send_recv.* could not be started: NCCL error 3' messages "$(fault ncclGroupEnd#2@1=fail:3)"
 expect "a message that hangs" 2 1 20 'batch_send_recv.* was not complete after' messages "$(fault ncclRecv#3@1=hang)"
-expect "an abort that hangs" 2 1 25 'failed: NCCL error 3' operations \
+expect "an abort that hangs" 2 1 25 '(failed|could not be started): NCCL error 3' operations \
   "$(fault ncclAllReduce#2@0=async:3,ncclCommAbort@0=hang)"
 expect "a kernel's fault" 2 1 20 'failed on the GPU: CUDA error 700 .an illegal memory access' operations \
   "$(fault cudaEventQuery#4@0=fail:700)"

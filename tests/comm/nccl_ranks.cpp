@@ -99,7 +99,7 @@ void moves_words(Communicator& c) {
   }
 }
 
-// Rank s sends s + 2 r + k elements of value 100 s + r to r; nothing for some pairs.
+// Rank s sends s + 2 r + k elements of value 100 s + r + 1 to r; nothing for some pairs.
 void exchanges_with_counts(Communicator& c) {
   const auto count = [](int s, int r) { return (s + r) % 3 == 1 ? 0 : s + 2 * r + 1; };
   std::vector<std::int64_t> send_counts, receive_counts;
@@ -113,7 +113,7 @@ void exchanges_with_counts(Communicator& c) {
                                std::accumulate(receive_counts.begin(), receive_counts.end(), std::int64_t{0}) + 1);
   std::int64_t at = 0;
   for (int r = 0; r < c.size(); ++r) {
-    for (std::int64_t i = 0; i < send_counts[static_cast<std::size_t>(r)]; ++i) send[at++] = 100 * c.rank() + r;
+    for (std::int64_t i = 0; i < send_counts[static_cast<std::size_t>(r)]; ++i) send[at++] = 100 * c.rank() + r + 1;
   }
   const std::int64_t sent = at;
   at = std::accumulate(receive_counts.begin(), receive_counts.end(), std::int64_t{0});
@@ -122,7 +122,7 @@ void exchanges_with_counts(Communicator& c) {
   std::int64_t k = 0;
   for (int s = 0; s < c.size(); ++s) {
     for (std::int64_t i = 0; i < receive_counts[static_cast<std::size_t>(s)]; ++i, ++k) {
-      expect(receive[k] == 100 * s + c.rank(), "all_to_all brings everyone's elements in rank order");
+      expect(receive[k] == 100 * s + c.rank() + 1, "all_to_all brings everyone's elements in rank order");
     }
   }
   expect(receive[at] == -1, "all_to_all writes nothing else");
