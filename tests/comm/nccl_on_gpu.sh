@@ -11,7 +11,7 @@ case $? in
   *) echo "$gpus" && exit 1 ;;
 esac
 ((gpus <= 8)) || gpus=8
-for what in behaviour hasty conformance; do
+for what in made behaviour hasty conformance; do
   "$here/run_ranks.sh" 1 "$program" "$what" || exit 1
   ((gpus == 1)) || "$here/run_ranks.sh" "$gpus" "$program" "$what" || exit 1
 done

@@ -257,7 +257,21 @@ void is_abandoned_by_an_error(Communicator& c) {
   expect(caught == "on purpose", "an error passes a communicator with work under way");
 }
 
+// As programs make it: by its name, from what the launcher says.
+void is_made_by_name() {
+  const auto world = make_communicator({.transport = "nccl"});
+  CudaStream stream(world->device());
+  Shared<std::int32_t> value(world->device(), 1);
+  value[0] = 1;
+  world->all_reduce(value.buffer(), Reduce::sum, stream).wait_host();
+  expect(world->transport() == "nccl" && value[0] == world->size(), "a communicator made by name sums over all ranks");
+}
+
 int run(const std::string& what) {
+  if (what == "made") {
+    is_made_by_name();
+    return 0;
+  }
   const NcclRank place;
   int gpus = 0;
   const auto error = cudaGetDeviceCount(&gpus);
@@ -284,6 +298,8 @@ int run(const std::string& what) {
     check_queued_operations(*world, setting);
     check_chunk_boundaries(*world, 64 * 1024, setting);
     check_split(*world, setting);
+    check_many_communicators(*world, 20, setting);
+    check_two_threads(*world, setting);
     return 0;
   }
   tells_what_it_supports(*world);
