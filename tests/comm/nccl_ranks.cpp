@@ -203,6 +203,7 @@ void splits(Communicator& c) {
   }
 }
 
+// The suite's own threads share one stream, on which the ranks' orders would differ: here each has its own.
 void works_from_two_threads(Communicator& c) {
   const auto other = c.split(0, 0);
   const auto run = [](Communicator& own) {
@@ -299,7 +300,6 @@ int run(const std::string& what) {
     check_chunk_boundaries(*world, 64 * 1024, setting);
     check_split(*world, setting);
     check_many_communicators(*world, 20, setting);
-    check_two_threads(*world, setting);
     return 0;
   }
   tells_what_it_supports(*world);
