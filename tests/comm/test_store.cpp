@@ -1,108 +1,27 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
-#include <csignal>
 #include <filesystem>
 #include <thread>
 
 #include "comm/store.h"
 #include "framework/base/check.h"
+#include "tests/comm/store_job.h"
 #include "tests/support/temp_folder.h"
 
 using namespace dujiang;
 using namespace dujiang::comm;
-using namespace std::chrono_literals;
+using namespace dujiang::comm::store_test;
 using dujiang::test::says;
-using dujiang::test::TempFolder;
-namespace data = boost::unit_test::data;
 
-namespace store_test {
-
-Deadline in(std::chrono::milliseconds time) {
-  return std::chrono::steady_clock::now() + time;
-}
-
-// The stores of one job's ranks, of either kind.
-class Job {
- public:
-  Job(const std::string& kind, int size) : kind_(kind), size_(size) {}
-
-  std::shared_ptr<Store> serve() {
-    if (kind_ == "tcp") return serve_tcp_store(address, size_);
-    return open_file_store(folder(), address.token, 0, size_, in(60s));
-  }
-  std::shared_ptr<Store> join(int rank, int size = 0, std::chrono::milliseconds time = 60s) const {
-    if (size == 0) size = size_;
-    if (kind_ == "tcp") return connect_tcp_store(address, rank, size, in(time));
-    return open_file_store(folder(), address.token, rank, size, in(time));
-  }
-  std::string folder() const { return folder_ / "store"; }
-  std::string where() const { return kind_ == "tcp" ? std::to_string(address.port) : folder(); }
-  const std::string& kind() const { return kind_; }
-  int size() const { return size_; }
-
-  StoreAddress address{{"127.0.0.1"}, 0, "the token of this test"};
-
- private:
-  std::string kind_;
-  int size_;
-  TempFolder folder_;
-};
-
-// store_peer as a process of its own.
-class Peer {
- public:
-  Peer(const Job& job, int rank, const std::string& action) {
-    std::array<int, 2> pipe_ends{};
-    BOOST_REQUIRE(pipe(pipe_ends.data()) == 0);
-    out_ = pipe_ends[0];
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, pipe_ends[1], 1);
-    posix_spawn_file_actions_addclose(&actions, out_);
-    std::array<std::string, 7> words{
-        STORE_PEER, job.kind(), job.where(), job.address.token, std::to_string(rank), std::to_string(job.size()),
-        action};
-    std::array<char*, 8> argv{};
-    std::transform(words.begin(), words.end(), argv.begin(), [](std::string& w) { return w.data(); });
-    BOOST_REQUIRE(posix_spawn(&pid_, STORE_PEER, &actions, nullptr, argv.data(), environ) == 0);
-    posix_spawn_file_actions_destroy(&actions);
-    close(pipe_ends[1]);
-  }
-  ~Peer() {
-    kill();
-    close(out_);
-  }
-  void kill() {
-    if (pid_ > 0) ::kill(pid_, SIGKILL);
-    status();
-  }
-  int status() {
-    int status = -1;
-    if (pid_ > 0) waitpid(pid_, &status, 0);
-    pid_ = -1;
-    return status;
-  }
-  std::string line() {
-    std::string text;
-    for (char c = 0; read(out_, &c, 1) == 1 && c != '\n';) text += c;
-    return text;
-  }
-
- private:
-  pid_t pid_ = -1;
-  int out_ = -1;
-};
+namespace {
 
 // A connection that doesn't know the store's ways.
 class Stranger {
@@ -130,18 +49,9 @@ class Stranger {
   int fd_;
 };
 
-bool eventually(const std::function<bool()>& condition) {
-  for (const auto until = in(30s); std::chrono::steady_clock::now() < until; std::this_thread::sleep_for(5ms)) {
-    if (condition()) return true;
-  }
-  return false;
-}
-
 const std::array<std::string, 2> kinds{"tcp", "file"};
 
-}  // namespace store_test
-
-using namespace store_test;
+}  // namespace
 
 BOOST_DATA_TEST_CASE(values_are_set_listed_and_removed_by_every_rank, kinds) {
   Job job(sample, 3);
@@ -487,46 +397,4 @@ BOOST_AUTO_TEST_CASE(a_rank_waits_for_a_late_rank_0) {
   one->set("k", "v");
   BOOST_TEST(zero->get("k").value() == "v");
   one.reset();
-}
-
-BOOST_AUTO_TEST_CASE(a_folder_left_by_a_killed_job_is_used_again) {
-  Job job("file", 2);
-  {
-    Peer zero(job, 0, "stay"), one(job, 1, "stay");
-    BOOST_TEST(eventually([&] { return std::filesystem::exists(job.folder() + "/key-here%2F1"); }));
-  }
-  BOOST_REQUIRE(std::filesystem::exists(job.folder() + "/session"));
-  std::shared_ptr<Store> one;
-  std::thread early([&] { one = job.join(1); });
-  std::this_thread::sleep_for(100ms);
-  const auto zero = job.serve();
-  early.join();
-  BOOST_TEST(!zero->get("here/1").has_value());
-  BOOST_TEST(zero->gone().empty());
-  one.reset();
-}
-
-BOOST_AUTO_TEST_CASE(the_folder_of_another_job_is_refused) {
-  Job job("file", 2);
-  {
-    Peer(job, 0, "stay"), eventually([&] { return std::filesystem::exists(job.folder() + "/session"); });
-  }
-  job.address.token = "of another job";
-  BOOST_CHECK_EXCEPTION(job.serve(), UserError, says(job.folder(), "another job", "remove the folder"));
-  BOOST_CHECK_EXCEPTION(job.join(1), UserError, says(job.folder(), "another job"));
-}
-
-BOOST_AUTO_TEST_CASE(a_second_rank_0_and_a_dead_session_are_told) {
-  Job job("file", 2);
-  {
-    const auto zero = job.serve();
-    BOOST_CHECK_EXCEPTION(job.serve(), UserError, says("rank 0 is already there", "is RANK set twice?"));
-    zero->abandon();
-  }
-  BOOST_CHECK_EXCEPTION(job.join(1, 2, 100ms), UserError, says("rank 0 doesn't answer"));
-}
-
-BOOST_AUTO_TEST_CASE(a_folder_that_cannot_be_written_is_refused) {
-  BOOST_CHECK_EXCEPTION(open_file_store("/proc/no/folder", "t", 0, 1, in(1s)), UserError,
-                        says("/proc/no/folder", "DUJIANG_STORE"));
 }
