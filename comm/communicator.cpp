@@ -26,15 +26,16 @@ namespace {
 // Adds the time that passes until its end to what callers spent waiting for `op`.
 class Exposed {
  public:
-  Exposed(Flight* flight, Op op) : flight_(flight), op_(op) {}
+  Exposed(Flight* flight, std::uint64_t id, Op op) : flight_(flight), id_(id), op_(op) {}
   ~Exposed() {
-    if (flight_) flight_->add_exposed(op_, std::chrono::duration<double>(Flight::Clock::now() - start_).count());
+    if (flight_) flight_->add_exposed(id_, op_, std::chrono::duration<double>(Flight::Clock::now() - start_).count());
   }
   Exposed(const Exposed&) = delete;
   Exposed& operator=(const Exposed&) = delete;
 
  private:
   Flight* flight_;
+  std::uint64_t id_;
   Op op_;
   Flight::Clock::time_point start_ = Flight::Clock::now();
 };
@@ -43,12 +44,12 @@ class Exposed {
 
 void Work::wait(Stream& stream) const {
   if (!state_) return;
-  const Exposed time(flight_.get(), op_);
+  const Exposed time(flight_.get(), id_, op_);
   state_->wait(stream);
 }
 void Work::wait_host() const {
   if (!state_) return;
-  const Exposed time(flight_.get(), op_);
+  const Exposed time(flight_.get(), id_, op_);
   state_->wait_host();
 }
 bool Work::query() const {
@@ -116,6 +117,7 @@ Work Communicator::start(Request request, ConstBuffer larger, Stream& stream) {
     }
     Work work = do_start(std::move(request), stream);
     work.flight_ = flight_;
+    work.id_ = entry.id;
     work.op_ = signature.op;
     return work;
   } catch (const std::exception& e) {

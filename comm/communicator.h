@@ -110,6 +110,7 @@ class Work {
   friend class Communicator;
   std::shared_ptr<State> state_;
   std::shared_ptr<Flight> flight_;
+  std::uint64_t id_ = 0;  ///< of the flight's entry
   Op op_ = Op::barrier;
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "comm/trace.h"
 #include "comm/watchdog.h"
 #include "framework/base/check.h"
 
@@ -29,17 +30,21 @@ void Flight::close() {
 
 std::shared_ptr<Flight> Flight::child(int color, const std::vector<int>& members) {
   int split = 0;
+  std::shared_ptr<TraceLog> log;
   {
     const std::lock_guard lock(mutex_);
     split = splits_++;
+    log = trace_;
   }
   if (members.empty()) return nullptr;
   const int self = members_[static_cast<std::size_t>(rank_)];
   std::vector<int> in_job;
   for (const int m : members) in_job.push_back(members_[static_cast<std::size_t>(m)]);
   const auto place = std::find(in_job.begin(), in_job.end(), self) - in_job.begin();
-  return std::make_shared<Flight>(fmt::format("{}/{}.{}", name_, split, color), std::move(in_job),
-                                  static_cast<int>(place), watchdog_);
+  auto part = std::make_shared<Flight>(fmt::format("{}/{}.{}", name_, split, color), std::move(in_job),
+                                       static_cast<int>(place), watchdog_);
+  if (log) part->keep_trace(std::move(log));
+  return part;
 }
 
 Flight::Entry Flight::request(const Signature& signature, std::uint64_t bytes, std::source_location where) {
@@ -80,10 +85,7 @@ void Flight::finish(std::uint64_t id) {
       std::chrono::duration<double>(now - entry->started).count();
   recent_.push_back(*entry);
   if (recent_.size() > recent_kept) recent_.pop_front();
-  if (trace_limit_ > 0) {
-    trace_.push_back(*entry);
-    if (trace_.size() > trace_limit_) trace_.pop_front();
-  }
+  if (trace_) trace_->add(name_, *entry);
   pending_.erase(entry);
 }
 
@@ -103,9 +105,10 @@ bool Flight::poisoned() const {
   return !poison_.empty();
 }
 
-void Flight::add_exposed(Op op, double seconds) {
+void Flight::add_exposed(std::uint64_t id, Op op, double seconds) {
   const std::lock_guard lock(mutex_);
   stats_[static_cast<std::size_t>(op)].exposed_seconds += seconds;
+  if (trace_) trace_->add_exposed(name_, id, seconds);
 }
 
 OpStats Flight::stats(Op op) const {
@@ -120,16 +123,14 @@ Flight::Snapshot Flight::snapshot() const {
           poison_};
 }
 
-void Flight::keep_trace(std::size_t limit) {
+void Flight::keep_trace(std::shared_ptr<TraceLog> log) {
   const std::lock_guard lock(mutex_);
-  trace_limit_ = limit;
+  trace_ = std::move(log);
 }
 
-std::vector<Flight::Entry> Flight::take_trace() {
+std::shared_ptr<TraceLog> Flight::trace() const {
   const std::lock_guard lock(mutex_);
-  std::vector<Entry> taken(trace_.begin(), trace_.end());
-  trace_.clear();
-  return taken;
+  return trace_;
 }
 
 }  // namespace dujiang::comm

@@ -17,6 +17,7 @@
 
 namespace dujiang::comm {
 
+class TraceLog;
 class Watchdog;
 
 /// What one communicator did with one kind of operation.
@@ -78,13 +79,14 @@ class Flight {
   void poison(const std::string& why);
   bool poisoned() const;
 
-  void add_exposed(Op op, double seconds);
+  /// What a caller spent waiting for an operation.
+  void add_exposed(std::uint64_t id, Op op, double seconds);
   OpStats stats(Op op) const;
   Snapshot snapshot() const;
 
-  /// From now on the last `limit` finished operations are kept for take_trace().
-  void keep_trace(std::size_t limit);
-  std::vector<Entry> take_trace();
+  /// From now on every operation of this communicator, and of those split from it later, is noted there.
+  void keep_trace(std::shared_ptr<TraceLog> log);
+  std::shared_ptr<TraceLog> trace() const;
 
  private:
   const std::string name_;
@@ -95,8 +97,8 @@ class Flight {
   mutable std::mutex mutex_;
   std::uint64_t ids_ = 0, sequence_ = 0;
   int splits_ = 0;
-  std::deque<Entry> pending_, recent_, trace_;
-  std::size_t trace_limit_ = 0;
+  std::deque<Entry> pending_, recent_;
+  std::shared_ptr<TraceLog> trace_;
   std::array<OpStats, op_count> stats_;
   std::string poison_;
   std::atomic<bool> closed_{false};

@@ -13,6 +13,7 @@
 #include <exception>
 #include <future>
 
+#include "comm/trace.h"
 #include "framework/base/check.h"
 
 namespace dujiang::comm {
@@ -21,7 +22,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr auto tick = 100ms;
-constexpr auto patience = 3000ms;        // with the store, before the watching thread goes on without it
+constexpr auto patience = 2000ms;        // with the store, before the watching thread goes on without it
 constexpr std::size_t closed_kept = 16;  // communicators that are no more
 constexpr std::size_t publication_limit = 60'000;
 // Another rank that failed tells so and ends the job with its own status; this is how long it has for that.
@@ -380,8 +381,27 @@ void Watchdog::speak(const std::string& line) {
   std::fflush(stdout);
   if (!line.empty()) fmt::print(stderr, "{}\n", line);
   std::fflush(stderr);
+  save_traces();
   if (!line.empty()) linger();
   _exit(1);
+}
+
+// As far as there is time.
+void Watchdog::save_traces() const {
+  std::set<std::shared_ptr<TraceLog>> logs;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const Flight* flight : flights_) {
+      if (auto log = flight->trace()) logs.insert(std::move(log));
+    }
+  }
+  for (const auto& log : logs) {
+    try {
+      log->save();
+    } catch (const std::exception& e) {
+      fmt::print(stderr, "dujiang: rank {} of {}: {}\n", rank_, size_, e.what());
+    }
+  }
 }
 
 // A launcher kills the others as soon as the first has ended: each shall have told its line by then. Rank 0 keeps the

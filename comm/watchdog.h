@@ -91,6 +91,7 @@ class Watchdog {
   void watch();
   std::optional<std::string> verdict();
   void speak(const std::string& line);
+  void save_traces() const;
   void linger();
   void end_by_sigterm();
 

@@ -103,6 +103,7 @@ struct CommSection {
   std::chrono::milliseconds timeout{120000};
   std::chrono::milliseconds bootstrap_timeout{60000};
   comm::AgreementCheck check = comm::AgreementCheck::first;
+  bool trace = false;  ///< a Chrome trace of each rank's operations: comm-trace-rank<r>.json in the run's folder
 };
 
 struct CheckpointSection {

@@ -229,9 +229,10 @@ Table<Config> make_fields() {
 
       ROW(C, comm.transport, never, (OneOf{{"auto", "self", "mpi", "nccl", "hccl"}}),
           "auto: by the device under a launcher (mpi on CPUs), else self"),
-      ROW(C, comm.timeout, never, Positive{}, "longest operation; then every rank names the one at fault and ends"),
+      ROW(C, comm.timeout, never, Any{}, "longest operation, 0s: any; then every rank names the one at fault and ends"),
       ROW(C, comm.bootstrap_timeout, never, Positive{}, "longest wait at the start for all ranks to find one another"),
       ROW(C, comm.check, never, Any{}, "when ranks compare what they are about to do: at the first use of a call site"),
+      ROW(C, comm.trace, never, Any{}, "write each rank's last 100,000 operations as comm-trace-rank<r>.json"),
 
       ROW(C, checkpoint.every, never, AtLeast{0}, "steps; 0: at the end only"),
       ROW(C, checkpoint.keep, never, AtLeast{1}, "checkpoints that stay"),

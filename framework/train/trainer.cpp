@@ -3,11 +3,13 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 
+#include "comm/trace.h"
 #include "data/loader/loader.h"
 #include "data/tokenizer/tokenizer.h"
 #include "framework/base/allocator.h"
@@ -38,6 +40,29 @@ std::string readable(double seconds) {
   return fmt::format("{} s", s);
 }
 
+// What the operations of a communicator came to, by kind.
+using CommStats = std::array<comm::OpStats, comm::op_count>;
+
+CommStats stats_of(const comm::Communicator& communicator) {
+  CommStats stats;
+  for (std::size_t op = 0; op < stats.size(); ++op) stats[op] = communicator.stats(static_cast<comm::Op>(op));
+  return stats;
+}
+
+// {"all_reduce": {"calls": 3, "bytes": 4096, "ms": 0.2, "exposed_ms": 0.1}, ...} of what ran in between.
+nlohmann::ordered_json difference(const CommStats& before, const CommStats& after) {
+  auto json = nlohmann::ordered_json::object();
+  for (std::size_t op = 0; op < after.size(); ++op) {
+    if (after[op].calls == before[op].calls) continue;
+    json[std::string(comm::name_of(static_cast<comm::Op>(op)))] = {
+        {"calls", after[op].calls - before[op].calls},
+        {"bytes", after[op].bytes - before[op].bytes},
+        {"ms", (after[op].seconds - before[op].seconds) * 1e3},
+        {"exposed_ms", (after[op].exposed_seconds - before[op].exposed_seconds) * 1e3}};
+  }
+  return json;
+}
+
 class Run {
  public:
   Run(const Config& config, comm::Communicator& communicator)
@@ -48,6 +73,18 @@ class Run {
     step_ = std::make_unique<TrainStep>(*model_, communicator_, config_.optimizer, config_.train.precision);
   }
 
+  // The trace is written at failures too.
+  ~Run() {
+    if (!trace_) return;
+    try {
+      trace_->save();
+    } catch (const std::exception& e) {
+      spdlog::error("{}", e.what());
+    }
+  }
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+
   TrainOutcome run(const TrainOptions& options, const StopSignal& signal) {
     start(options.resume);
     TrainOutcome outcome;
@@ -56,6 +93,7 @@ class Run {
     interval_start_ = std::chrono::steady_clock::now();
     while (done_ < total_ && !outcome.stopped) {
       const auto begin = std::chrono::steady_clock::now();
+      const auto comm_before = stats_of(communicator_);
       loader_->next(batch);
       const double data_ms = ms_since(begin);
       const double lr = learning_rate(config_.schedule, config_.optimizer.lr, done_ + 1, total_);
@@ -63,7 +101,7 @@ class Run {
       ++done_;
       seen_ += config_.train.global_batch * config_.data.sequence_length;
       outcome.loss = result.loss;
-      record(result, lr, data_ms, ms_since(begin));
+      record(result, lr, data_ms, ms_since(begin), comm_before);
       if (config_.train.eval_every > 0 && (done_ % config_.train.eval_every == 0 || done_ == total_)) evaluate();
       outcome.stopped = done_ < total_ && stop_requested(signal);
       const bool due = config_.checkpoint.every > 0 && done_ % config_.checkpoint.every == 0;
@@ -161,6 +199,12 @@ class Run {
       if (newest) spdlog::info("resumed from {}", newest->string());
     }
     communicator_.barrier(stream_).wait_host();
+    if (config_.comm.trace) {  // from here on the run's folder is there
+      constexpr std::size_t kept = 100'000;
+      const auto file = fmt::format("comm-trace-rank{}.json", communicator_.rank());
+      trace_ = std::make_shared<comm::TraceLog>(directory_ / file, communicator_.rank(), kept);
+      communicator_.flight()->keep_trace(trace_);
+    }
   }
 
   void restore_state(const TrainerState& saved, const fs::path& checkpoint) {
@@ -200,7 +244,7 @@ class Run {
                                   "\n");
   }
 
-  void record(const StepResult& result, double lr, double data_ms, double step_ms) {
+  void record(const StepResult& result, double lr, double data_ms, double step_ms, const CommStats& comm_before) {
     if (!leader()) return;
     const auto tokens = static_cast<double>(config_.train.global_batch * config_.data.sequence_length);
     nlohmann::ordered_json entry{{"step", done_},
@@ -214,7 +258,8 @@ class Run {
                                  {"forward_ms", result.forward_ms},
                                  {"backward_ms", result.backward_ms},
                                  {"comm_exposed_ms", result.comm_exposed_ms},
-                                 {"optimizer_ms", result.optimizer_ms}};
+                                 {"optimizer_ms", result.optimizer_ms},
+                                 {"comm", difference(comm_before, stats_of(communicator_))}};
     if (config_.train.precision == Precision::fp16) {
       entry["loss_scale"] = step_->loss_scale().scale;
       entry["skipped"] = result.skipped;
@@ -283,6 +328,7 @@ class Run {
   std::unique_ptr<models::Qwen3> model_;
   std::unique_ptr<TrainStep> step_;
   std::unique_ptr<MetricsFile> metrics_;
+  std::shared_ptr<comm::TraceLog> trace_;
   std::int64_t done_ = 0, total_ = 0, seen_ = 0;
   std::chrono::steady_clock::time_point interval_start_;
   std::int64_t interval_steps_ = 0;

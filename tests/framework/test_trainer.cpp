@@ -199,3 +199,28 @@ BOOST_AUTO_TEST_CASE(what_does_not_belong_together_is_refused) {
   BOOST_TEST(data::contains(resumed([](auto& c) { c.train.precision = Precision::bf16; }), "precision"));
   BOOST_TEST(data::contains(resumed([](auto& c) { c.train.steps = 1; }), "beyond train.steps"));
 }
+
+BOOST_AUTO_TEST_CASE(communication_is_told_by_operation_and_traced_when_asked) {
+  auto config = config_of("traced");
+  config.train.steps = 3;
+  config.comm.trace = true;
+  run(config);
+  std::ifstream metrics(fs::path(config.log.dir) / "metrics.jsonl");
+  int steps = 0;
+  for (std::string line; std::getline(metrics, line);) {
+    const auto entry = nlohmann::json::parse(line);
+    if (!entry.contains("loss")) continue;
+    ++steps;
+    const auto& gather = entry.at("comm").at("all_gather");  // of the ranks' losses
+    BOOST_TEST(gather.at("calls").get<int>() == 1);
+    BOOST_TEST(gather.at("bytes").get<int>() == 8);
+    BOOST_TEST(gather.at("ms").get<double>() >= 0);
+    BOOST_TEST(gather.at("exposed_ms").get<double>() >= 0);
+    BOOST_TEST(!entry.at("comm").contains("all_to_all"));
+  }
+  BOOST_TEST(steps == 3);
+  int gathers = 0;
+  for (const auto& event : nlohmann::json::parse(bytes_of(fs::path(config.log.dir) / "comm-trace-rank0.json")))
+    gathers += event.at("name") == "all_gather of 1 x f64" ? 1 : 0;
+  BOOST_TEST(gathers == 3);
+}
