@@ -408,7 +408,9 @@ void Watchdog::save_traces() const {
 // store, without which the others know nothing.
 void Watchdog::linger() {
   const auto end = Clock::now() + (rank_ == 0 ? 1500ms : 1000ms);
-  ask<bool>([this] { return store_->set(fmt::format("ended/{}", rank_), ended_watchdog), true; }, 500ms);
+  if (!ask<bool>([this] { return store_->set(fmt::format("ended/{}", rank_), ended_watchdog), true; }, 500ms)) {
+    return std::this_thread::sleep_for(300ms);  // without the store there is nobody to look for
+  }
   const auto job = ask<JobView>([this] { return look(); }, 500ms);
   while (Clock::now() < end) {
     std::this_thread::sleep_for(50ms);

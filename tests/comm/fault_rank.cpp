@@ -1,6 +1,6 @@
 // Started by mpirun from faults.sh: a job whose last rank misbehaves as the first argument says; the second is
-// comm.timeout in seconds, the third the agreement check (off, first, always). Every rank says "ready" when the job is
-// up and "done" at its orderly end.
+// comm.timeout in seconds, the third the agreement check (off, first, always), the fourth the transport. Every rank
+// says "ready" when the job is up and "done" at its orderly end.
 
 #include <csignal>
 #include <cstdio>
@@ -67,6 +67,7 @@ int main(int argc, char** argv) {
   comm::Options options;
   options.timeout = std::chrono::milliseconds(static_cast<long>(timeout * 1000));
   options.check = check_named(argc > 3 ? argv[3] : "first");
+  if (argc > 4) options.transport = argv[4];
   return comm::run_job([&] {
     const auto world = comm::make_communicator(options);
     Ranks ranks(*world);

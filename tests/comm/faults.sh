@@ -67,7 +67,8 @@ finish() {
   took=$(($(now) - since))
   if kill -0 "$launcher" 2>/dev/null; then
     complain "still running after $took ms"
-    kill -9 -- "-$launcher" $(processes "$job") 2>/dev/null
+    kill -9 -- "-$launcher" 2>/dev/null
+    processes "$job" | xargs -r kill -9 2>/dev/null
   fi
   wait "$launcher" 2>/dev/null
   status=$?
@@ -79,7 +80,7 @@ nothing_left() {
   while left=$(processes "$job") && [ -n "$left" ] && [ "$(now)" -lt "$end" ]; do sleep 0.05; done
   if [ -n "$left" ]; then
     complain "processes are left: $left"
-    kill -9 $left
+    processes "$job" | xargs -r kill -9 2>/dev/null
   fi
   left=$(find "$session" -mindepth 1 -not -type d)
   if [ -n "$left" ]; then complain "session files are left: $left"; fi
@@ -89,7 +90,7 @@ nothing_left() {
   fi
 }
 
-# each_says RANK PATTERN: that rank's only line.
+# says RANK PATTERN: that rank's only line.
 says() {
   local lines
   lines=$(grep "^dujiang: rank $1 of $ranks: " "$log")
@@ -231,7 +232,7 @@ fault() {
     small_shm)
       if [ -z "$isolated" ]; then
         echo "small_shm: skipped, as mounting a small /dev/shm takes a privilege"
-        return
+        exit 77
       fi
       mount -t tmpfs -o size=16k tmpfs /dev/shm
       start small_shm 4 none 20
@@ -240,6 +241,25 @@ fault() {
       if [ "$status" -ne 0 ] && ! grep -q '^dujiang: .*shared memory' "$log"; then complain "no message"; fi
       nothing_left
       umount /dev/shm
+      ;;
+    port_in_use)  # by another job's rank 0, without MPI
+      name=port_in_use log=$work/port_in_use.log
+      local port=$((20000 + $$ % 20000)) other
+      export RANK=0 WORLD_SIZE=2 MASTER_ADDR=127.0.0.1 MASTER_PORT=$port
+      "$program" none 5 first hccl >/dev/null 2>&1 &
+      other=$!
+      for _ in $(seq 500); do
+        if (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then break; fi
+        sleep 0.02
+      done
+      timeout 20 "$program" none 5 first hccl >"$log" 2>&1
+      status=$?
+      kill -9 $other
+      wait $other 2>/dev/null
+      unset RANK WORLD_SIZE MASTER_ADDR MASTER_PORT
+      if [ "$status" -ne 2 ] || ! grep -Eq "^dujiang: rank 0 of 2: .*$port.*in use" "$log"; then
+        complain "exit status $status, expected 2 and a line that names port $port"
+      fi
       ;;
     two_jobs)
       start two_jobs_first 4 work 60
@@ -265,7 +285,7 @@ fault() {
       while [ -n "$(processes "$job")" ] && [ "$(now)" -lt $end ]; do sleep 0.1; done
       if [ -n "$(processes "$job")" ]; then
         complain "ranks go on without their launcher"
-        kill -9 $(processes "$job")
+        processes "$job" | xargs -r kill -9
       fi
       start after_leftovers 4 none 20
       since=$(now)
