@@ -22,7 +22,7 @@ packages=(
   # the quickstart compares the model with xz
   xz-utils
 )
-test_packages=(libboost-test-dev python3-venv qemu-user shellcheck)
+test_packages=(libboost-test-dev python3-venv qemu-user shellcheck iproute2 nftables procps)
 
 case ${1-} in
   --tests) packages+=("${test_packages[@]}") ;;

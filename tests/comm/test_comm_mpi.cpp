@@ -1,5 +1,10 @@
 // Started by mpirun: the conformance suite over processes. Its argument says which part.
 
+#include <unistd.h>
+
+#include <array>
+#include <cstdio>
+#include <sstream>
 #include <string>
 
 #include "comm/bootstrap.h"
@@ -42,6 +47,30 @@ void check_hosts(Communicator& world) {
   check_many_communicators(world, 20);
 }
 
+// Several hosts, real or as real as namespaces make them: `layout` says how many ranks each has, as in "2+1".
+void check_real_hosts(Communicator& world, const std::string& layout) {
+  int rank = 0;
+  std::istringstream counts(layout);
+  for (std::string count; std::getline(counts, count, '+');) {
+    for (int local = 0; local < std::stoi(count); ++local, ++rank) {
+      DUJIANG_CHECK(world.rank() != rank || (world.local_rank() == local && world.local_size() == std::stoi(count)),
+                    "rank {} is {} of {} on its host, expected {} of {}", rank, world.local_rank(), world.local_size(),
+                    local, count);
+    }
+  }
+  DUJIANG_CHECK(world.size() == rank, "{} ranks, expected {}", world.size(), layout);
+  check_hosts(world);
+  if (world.local_rank() > 0) return;
+  // A host's part in a sum has to leave it, and the sum to come. Gathered are its own data, scattered the others' sums.
+  const auto bytes = [&](Op op) { return static_cast<double>(world.stats(op).bytes); };
+  const double own = static_cast<double>(world.local_size()) / world.size(), sums = bytes(Op::all_reduce),
+               gathered = bytes(Op::all_gather), scattered = bytes(Op::reduce_scatter);
+  std::array<char, 256> name{};
+  gethostname(name.data(), name.size() - 1);
+  std::printf("%s had to send %.0f bytes and to receive %.0f\n", name.data(),
+              sums + own * gathered + (1 - own) * scattered, sums + (1 - own) * gathered + own * scattered);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -60,6 +89,7 @@ int main(int argc, char** argv) {
     DUJIANG_CHECK(world->transport() == "mpi", "under mpirun, auto gave the transport {}", world->transport());
     DUJIANG_CHECK(world->promises_tree_order(), "transport mpi promises the order of the tree");
     if (part == "one_host") check_one_host(*world);
+    if (part == "hosts_core") check_real_hosts(*world, argv[2]);
     if (part == "loops") check_many_communicators(*world, 1000);
     if (part == "large") check_more_than_2_to_the_31(*world);
     return 0;
