@@ -16,7 +16,6 @@
 
 #include "comm/bootstrap_guard.h"
 #include "comm/hccl_communicator.h"
-#include "comm/hccl_environment.h"
 #include "comm/mpi_communicator.h"
 #include "comm/mpi_session.h"
 #include "comm/self_communicator.h"
@@ -87,7 +86,6 @@ std::string transport_for(const Options& options, const Launch& launch) {
 #ifndef DUJIANG_HAVE_NCCL
   if (transport == "nccl") fail_user("comm.transport is nccl, but this program was built without NCCL");
 #endif
-  if (transport == "hccl") check_hccl_environment(options.bootstrap_timeout);
   return transport;
 }
 
@@ -245,7 +243,10 @@ std::unique_ptr<Communicator> make_communicator(const Options& options) {
 #ifdef DUJIANG_HAVE_NCCL
   if (transport == "nccl") world = make_nccl_communicator(watchdog, member.rank, member.size, local_rank, deadline);
 #endif
-  if (transport == "hccl") world = make_hccl_communicator(watchdog, member.rank, member.size, local_rank, deadline);
+  if (transport == "hccl") {
+    world =
+        make_hccl_communicator(watchdog, member.rank, member.size, local_rank, {deadline, options.bootstrap_timeout});
+  }
   return world;
 }
 

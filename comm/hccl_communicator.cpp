@@ -113,32 +113,19 @@ void check_counts(const Request& q, int rank) {
 
 class HcclCommunicator final : public Communicator {
  public:
-  HcclCommunicator(std::shared_ptr<Handle> handle, std::shared_ptr<Handle> global, std::vector<std::string> hosts,
+  HcclCommunicator(std::shared_ptr<Handle> handle, std::shared_ptr<Handle> global, std::vector<Seat> seats,
                    const std::shared_ptr<Flight>& flight)
-      : Communicator({"hccl", Device{DeviceType::npu, handle->device()}, false}, place_of(*flight, hosts), flight),
+      : Communicator({"hccl", Device{DeviceType::npu, handle->device()}, false}, place_of(*flight, seats), flight),
         library_(handle->shared_library()),
         comm_(handle->get()),
         global_(std::move(global)),
-        hosts_(std::move(hosts)),
+        seats_(std::move(seats)),
         session_(std::make_shared<Session>(std::move(handle), flight)),
         exceptions_(std::uncaught_exceptions()) {}
 
   ~HcclCommunicator() override { session_->close(std::uncaught_exceptions() > exceptions_ || flight()->poisoned()); }
 
  private:
-  // `hosts` are those of the job's ranks.
-  static Place place_of(const Flight& flight, const std::vector<std::string>& hosts) {
-    const auto& members = flight.members();
-    const auto host = [&](std::size_t r) { return hosts[static_cast<std::size_t>(members[r])]; };
-    Place place{flight.rank(), static_cast<int>(members.size()), 0, 0};
-    for (std::size_t r = 0; r < members.size(); ++r) {
-      if (host(r) != host(static_cast<std::size_t>(place.rank))) continue;
-      if (static_cast<int>(r) < place.rank) ++place.local_rank;
-      ++place.local_size;
-    }
-    return place;
-  }
-
   Work do_start(Request q, Stream& stream) override {
     check_counts(q, rank());
     const aclrtStream on = stream.handle();
@@ -241,20 +228,20 @@ class HcclCommunicator final : public Communicator {
 
   std::unique_ptr<Communicator> do_split(int color, int key) override {
     session_->drain();
-    const auto members = split_members(*flight(), splits_++, color, key);
+    const auto members = split_members(*flight(), splits_++, color, key, operation_deadline(*flight()));
     auto child = flight()->child(color, members);
     // HCCL makes sub-communicators of the global one only; its ranks that are left out say so.
-    const bool from_world = static_cast<int>(hosts_.size()) == size();
+    const bool from_world = static_cast<int>(seats_.size()) == size();
     library_->use_device(device().index);
     auto handle = child || from_world ? make_sub_communicator(global_, child.get()) : nullptr;
     if (!child) return nullptr;
-    return std::make_unique<HcclCommunicator>(std::move(handle), global_, hosts_, child);
+    return std::make_unique<HcclCommunicator>(std::move(handle), global_, seats_, child);
   }
 
   const std::shared_ptr<const Library> library_;
   const HcclComm comm_;
   const std::shared_ptr<Handle> global_;
-  const std::vector<std::string> hosts_;
+  const std::vector<Seat> seats_;  // of all ranks of the job
   const std::shared_ptr<Session> session_;
   const int exceptions_;
   int splits_ = 0;
@@ -263,13 +250,13 @@ class HcclCommunicator final : public Communicator {
 }  // namespace
 
 std::unique_ptr<Communicator> make_hccl_communicator(std::shared_ptr<Watchdog> watchdog, int rank, int size, int device,
-                                                     Deadline deadline) {
-  std::vector<std::string> hosts;
-  auto handle = join_world(watchdog, rank, size, device, deadline, hosts);
+                                                     const JoinLimits& limits) {
+  std::vector<Seat> seats;
+  auto handle = join_world(watchdog, rank, size, device, limits, seats);
   std::vector<int> members;
   for (int r = 0; r < size; ++r) members.push_back(r);
   auto flight = std::make_shared<Flight>("world", std::move(members), rank, std::move(watchdog));
-  return std::make_unique<HcclCommunicator>(handle, handle, std::move(hosts), flight);
+  return std::make_unique<HcclCommunicator>(handle, handle, std::move(seats), flight);
 }
 
 }  // namespace dujiang::comm

@@ -1,14 +1,9 @@
 #include "comm/hccl_join.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <future>
-#include <map>
 #include <thread>
 
 #include "comm/hccl_environment.h"
@@ -18,56 +13,28 @@
 namespace dujiang::comm {
 
 using namespace hccl;
+using namespace std::chrono_literals;
 
 namespace {
 
-constexpr std::chrono::seconds split_patience{120};
+constexpr const char* failed_key = "hccl/world/failed";
 
-std::string host_name() {
-  std::array<char, 256> name{};
-  ::gethostname(name.data(), name.size() - 1);
-  return name.data();
-}
-
-void open_device(const Library& library, int rank, int device) {
+void open_device(const Library& library, int device, const std::string& host) {
   const aclError initialised = library.aclInit(nullptr);
   if (initialised != acl_success && initialised != acl_repeated_init) {
-    fail_user(
-        "comm.transport hccl: rank {}: aclInit failed with ACL error {}{}: is the driver loaded, and may this user "
-        "open /dev/davinci*?",
-        rank, initialised, library.last_words());
+    fail_user("aclInit failed with ACL error {}{}: is the driver loaded, and may this user open /dev/davinci*?",
+              initialised, library.last_words());
   }
   std::uint32_t count = 0;
   if (library.aclrtGetDeviceCount(&count) != acl_success) count = 0;
   if (device < 0 || static_cast<std::uint32_t>(device) >= count) {
     const char* visible = std::getenv("ASCEND_RT_VISIBLE_DEVICES");
     fail_user(
-        "comm.transport hccl: rank {} needs NPU {}, but {} has {} (ASCEND_RT_VISIBLE_DEVICES is {}): start at most "
-        "as many ranks per host as it has NPUs",
-        rank, device, host_name(), count, visible != nullptr ? visible : "not set");
+        "it needs NPU {}, but {} has {} (ASCEND_RT_VISIBLE_DEVICES is {}): start at most as many ranks per host as it "
+        "has NPUs",
+        device, host, count, visible != nullptr ? visible : "not set");
   }
   library.use_device(device);
-}
-
-// Everyone's host, once all ranks are there; two ranks on one device are found.
-std::vector<std::string> meet(Store* store, int rank, int size, int device, Deadline deadline) {
-  const std::string mine = fmt::format("{} {}", host_name(), device);
-  const auto places = size == 1 ? std::vector{mine} : store->exchange("hccl/world/place", rank, size, mine, deadline);
-  std::map<std::string, int> first;
-  std::vector<std::string> hosts;
-  for (int r = 0; r < size; ++r) {
-    const std::string& place = places[static_cast<std::size_t>(r)];
-    const auto space = place.rfind(' ');
-    hosts.push_back(place.substr(0, space));
-    const auto [other, fresh] = first.emplace(place, r);
-    if (!fresh) {
-      fail_user(
-          "comm.transport hccl: ranks {} and {} are both on NPU {} of {}: every rank needs an NPU of its own (is "
-          "LOCAL_RANK set?)",
-          other->second, r, place.substr(space + 1), hosts.back());
-    }
-  }
-  return hosts;
 }
 
 // The root's info, or its reason for having none.
@@ -78,25 +45,33 @@ HcclRootInfo share_root_info(const Library& library, Store* store, int rank, int
     const HcclResult result = library.HcclGetRootInfo(&info);
     if (result != HCCL_SUCCESS) {
       const std::string why = fmt::format(
-          "HcclGetRootInfo failed on rank 0 with {}{}; check HCCL_IF_IP and "
+          "comm.transport hccl: HcclGetRootInfo failed on rank 0 with {}{}; check HCCL_IF_IP and "
           "HCCL_SOCKET_IFNAME, and that the ports from HCCL_IF_BASE_PORT (60000) are free",
           describe(result), library.last_words());
       if (size > 1) store->set(key, why);
-      fail_user("comm.transport hccl: {}", why);
+      fail_user("{}", why);
     }
     if (size > 1) store->set(key, std::string_view(info.internal, sizeof info.internal));
     return info;
   }
   const std::string value = store->wait(key, "rank 0", deadline);
-  if (value.size() != sizeof info.internal) fail_user("comm.transport hccl: rank {} has no root info: {}", rank, value);
+  if (value.size() != sizeof info.internal) fail_user("{}", value);
   std::memcpy(info.internal, value.data(), sizeof info.internal);
   return info;
 }
 
-// Runs a call of HCCL that may block for minutes, but not beyond the deadline. A call that doesn't return keeps its
-// thread until the process ends, which is soon.
-HcclComm call_within(const std::shared_ptr<const Library>& library, int rank, int device, Deadline deadline,
-                     const char* name, const std::function<HcclResult(HcclComm*)>& call) {
+// Another rank's reason to give up, if it has one.
+std::string reason_elsewhere(Store& store) {
+  if (const auto told = store.get(failed_key)) return *told;
+  const auto gone = store.gone();
+  return gone.empty() ? ""
+                      : fmt::format("comm.transport hccl: rank {} ended while the devices connected", gone.front());
+}
+
+// Runs a call of HCCL that may block for minutes, but not beyond the deadline, nor when another rank has given up. A
+// call that doesn't return keeps its thread until the process ends, which is soon.
+HcclComm call_within(const std::shared_ptr<const Library>& library, Store* store, int rank, int device,
+                     Deadline deadline, const char* name, const std::function<HcclResult(HcclComm*)>& call) {
   struct Outcome {
     HcclResult result = HCCL_SUCCESS;
     HcclComm comm = nullptr;
@@ -115,7 +90,12 @@ HcclComm call_within(const std::shared_ptr<const Library>& library, int rank, in
       promise->set_exception(std::current_exception());
     }
   }).detach();
-  if (future.wait_until(deadline) != std::future_status::ready) {
+  while (future.wait_until(std::min(deadline, Flight::Clock::now() + 100ms)) != std::future_status::ready) {
+    if (store != nullptr) {
+      const std::string reason = reason_elsewhere(*store);
+      if (!reason.empty()) fail_user("{}", reason);
+    }
+    if (Flight::Clock::now() < deadline) continue;
     fail_user(
         "comm.transport hccl: rank {}: {} has not returned within comm.bootstrap_timeout, although all ranks have "
         "come: can the hosts reach one another on the interface that HCCL uses (HCCL_SOCKET_IFNAME, HCCL_IF_IP), "
@@ -124,7 +104,10 @@ HcclComm call_within(const std::shared_ptr<const Library>& library, int rank, in
   }
   const Outcome outcome = future.get();
   if (outcome.result != HCCL_SUCCESS) {
-    fail_user("comm.transport hccl: rank {}: {} failed with {}{}", rank, name, describe(outcome.result), outcome.words);
+    const std::string why = fmt::format("comm.transport hccl: rank {}: {} failed with {}{}", rank, name,
+                                        describe(outcome.result), outcome.words);
+    if (store != nullptr) store->set(failed_key, why);
+    fail_user("{}", why);
   }
   return outcome.comm;
 }
@@ -137,12 +120,6 @@ void check_rank_table(const RankTable& table, int rank, int size) {
       table.path, table.ranks.size(), rank, size);
 }
 
-int number_of(std::string_view text) {
-  int value = 0;
-  std::from_chars(text.data(), text.data() + text.size(), value);
-  return value;
-}
-
 std::uint64_t id_of(std::string_view name) {
   std::uint64_t h = 0xcbf29ce484222325ull;
   for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ull;
@@ -152,28 +129,33 @@ std::uint64_t id_of(std::string_view name) {
 }  // namespace
 
 std::shared_ptr<Handle> join_world(const std::shared_ptr<Watchdog>& watchdog, int rank, int size, int device,
-                                   Deadline deadline, std::vector<std::string>& hosts) {
+                                   const JoinLimits& limits, std::vector<Seat>& seats) {
   DUJIANG_CHECK(size == 1 || watchdog, "hccl: {} ranks without a watchdog", size);
-  check_hccl_environment();
   const char* table_path = std::getenv("RANK_TABLE_FILE");
   const bool by_table = table_path != nullptr && *table_path != '\0';
-  if (by_table) check_rank_table(read_rank_table(table_path), rank, size);
-  const auto library = load_library();
-  open_device(*library, rank, device);
+  std::shared_ptr<const Library> library;
+  const Seat mine = take_seat([&](Seat& seat) {
+    seat.device = fmt::format("NPU {}", device);
+    check_hccl_environment(limits.bootstrap_timeout);
+    if (by_table) check_rank_table(read_rank_table(table_path), rank, size);
+    library = load_library();
+    open_device(*library, device, seat.host);
+  });
   Store* store = size > 1 ? watchdog->store().get() : nullptr;
-  hosts = meet(store, rank, size, device, deadline);
+  const Deadline deadline = limits.deadline;
+  seats = exchange_seats("hccl", store, rank, size, mine, deadline);
 
   HcclComm comm = nullptr;
   const auto me = static_cast<std::uint32_t>(rank), all = static_cast<std::uint32_t>(size);
   if (by_table) {
-    comm = call_within(library, rank, device, deadline, "HcclCommInitClusterInfo",
+    comm = call_within(library, store, rank, device, deadline, "HcclCommInitClusterInfo",
                        [library, path = std::string(table_path), me](HcclComm* out) {
                          return library->HcclCommInitClusterInfo(path.c_str(), me, out);
                        });
   } else {
     const HcclRootInfo info = share_root_info(*library, store, rank, size, deadline);
     comm = call_within(
-        library, rank, device, deadline, "HcclCommInitRootInfo",
+        library, store, rank, device, deadline, "HcclCommInitRootInfo",
         [library, info, me, all](HcclComm* out) { return library->HcclCommInitRootInfo(all, &info, me, out); });
   }
   auto handle = std::make_shared<Handle>(library, comm, device);
@@ -185,28 +167,6 @@ std::shared_ptr<Handle> join_world(const std::shared_ptr<Watchdog>& watchdog, in
               seen_rank, seen_size);
   }
   return handle;
-}
-
-std::vector<int> split_members(const Flight& flight, int split, int color, int key) {
-  const int size = static_cast<int>(flight.members().size());
-  const std::string mine = fmt::format("{} {}", color, key);
-  std::vector<std::string> values{mine};
-  if (size > 1) {
-    const auto& watchdog = flight.watchdog();
-    const auto patience = watchdog->timeout().count() > 0 ? watchdog->timeout() : split_patience;
-    values = watchdog->store()->exchange(fmt::format("hccl/{}/split/{}", flight.name(), split), flight.rank(), size,
-                                         mine, std::chrono::steady_clock::now() + patience);
-  }
-  std::vector<int> members, keys;
-  for (int r = 0; r < size; ++r) {
-    const std::string& value = values[static_cast<std::size_t>(r)];
-    const auto space = value.find(' ');
-    keys.push_back(number_of(std::string_view(value).substr(space + 1)));
-    if (color >= 0 && number_of(std::string_view(value).substr(0, space)) == color) members.push_back(r);
-  }
-  std::stable_sort(members.begin(), members.end(),
-                   [&](int a, int b) { return keys[static_cast<std::size_t>(a)] < keys[static_cast<std::size_t>(b)]; });
-  return members;
 }
 
 std::shared_ptr<Handle> make_sub_communicator(const std::shared_ptr<Handle>& global, const Flight* child) {

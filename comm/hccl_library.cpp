@@ -27,7 +27,7 @@ void* open_first(const char* variable, std::vector<std::string> candidates) {
     tried += fmt::format("{}{}: {}", tried.empty() ? "" : "; ", name, why != nullptr ? why : "unknown error");
   }
   const char* folders = std::getenv("LD_LIBRARY_PATH");
-  fail_user("comm.transport hccl: can't load its library: tried {} (LD_LIBRARY_PATH is \"{}\"): {}", tried,
+  fail_user("can't load the library of hccl: tried {} (LD_LIBRARY_PATH is \"{}\"): {}", tried,
             folders != nullptr ? folders : "", fmt::format(fmt::runtime(advice), variable));
 }
 
@@ -36,7 +36,7 @@ void resolve(void* handle, const char* name, const char* variable, Function*& fu
   function = reinterpret_cast<Function*>(::dlsym(handle, name));
   if (function != nullptr) return;
   const char* path = std::getenv(variable);
-  fail_user("comm.transport hccl: {} has no function {}: it is older than CANN 8, or another library; {}",
+  fail_user("{} has no function {}: it is older than CANN 8, or another library; {}",
             path != nullptr && *path != '\0' ? path : "the library found", name,
             fmt::format(fmt::runtime(advice), variable));
 }

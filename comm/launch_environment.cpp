@@ -37,9 +37,8 @@ std::optional<int> number(const char* name) {
 }
 
 int needed(const char* name, const char* because) {
-  const auto value = number(name);
-  if (!value) fail_user("environment variable {} is set, but {} is not: set both, or neither", because, name);
-  return *value;
+  if (const auto value = number(name)) return *value;
+  fail_user("environment variable {} is set, but {} is not: set both, or neither", because, name);
 }
 
 // How many tasks of a Slurm step run on a node: "2(x3),1" says 2 on each of nodes 0 to 2, and 1 on node 3.

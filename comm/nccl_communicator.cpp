@@ -2,105 +2,41 @@
 
 #include <cuda_runtime_api.h>
 #include <nccl.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <exception>
-#include <fstream>
-#include <sstream>
 #include <thread>
 
 #include "comm/nccl_check.h"
 #include "comm/nccl_engine.h"
+#include "comm/seats.h"
 
 namespace dujiang::comm {
 namespace {
 
 using namespace std::chrono_literals;
 
-// What a rank tells the others of itself before they connect.
-struct Seat {
-  std::string host, gpu;     // gpu: its address on the PCI bus
-  std::string boot;          // of the host: tells apart hosts of one name
-  int visible = 0;           // GPUs this process sees
-  int device = 0, nccl = 0;  // version
-  std::string refusal;       // why this rank can't take part
-
-  std::string str() const {
-    return fmt::format("{}\n{}\n{}\n{} {} {}\n{}", host, boot, gpu, visible, device, nccl, refusal);
-  }
-  static Seat parse(const std::string& text) {
-    Seat seat;
-    std::istringstream in(text);
-    std::getline(in, seat.host);
-    std::getline(in, seat.boot);
-    std::getline(in, seat.gpu);
-    in >> seat.visible >> seat.device >> seat.nccl >> std::ws;
-    std::getline(in, seat.refusal);
-    return seat;
-  }
-  bool same_host(const Seat& other) const { return host == other.host && boot == other.boot; }
-};
-
-Seat take_seat(int device) {
-  Seat seat;
-  char name[256] = {};
-  (void)gethostname(name, sizeof name - 1);
-  seat.host = name;
-  std::ifstream("/proc/sys/kernel/random/boot_id") >> seat.boot;
-  const auto error = cudaGetDeviceCount(&seat.visible);
-  if (error != cudaSuccess || seat.visible == 0) {
-    seat.refusal = fmt::format("found no GPU ({}); check nvidia-smi and CUDA_VISIBLE_DEVICES",
-                               error != cudaSuccess ? cuda_sentence(error) : "CUDA sees 0 devices");
-    return seat;
-  }
-  // A launcher may show each rank its own GPU only.
-  seat.device = seat.visible == 1 ? 0 : device;
-  if (seat.device >= seat.visible) {
-    seat.refusal = fmt::format("would use GPU {}, but sees {}; start at most one rank for each GPU of a host",
-                               seat.device, seat.visible);
-    return seat;
-  }
-  char address[32] = {};
-  const auto addressed = cudaDeviceGetPCIBusId(address, sizeof address, seat.device);
-  const auto chosen = addressed == cudaSuccess ? cudaSetDevice(seat.device) : addressed;
-  seat.gpu = address;
-  if (chosen != cudaSuccess) seat.refusal = fmt::format("can't use GPU {}: {}", seat.device, cuda_sentence(chosen));
-  const auto version = ncclGetVersion(&seat.nccl);
-  if (version != ncclSuccess) seat.refusal = fmt::format("has no working NCCL: {}", nccl_sentence(version));
-  return seat;
-}
-
-// Every rank sees all seats, so that all end with the same message.
-void check_seats(const std::vector<Seat>& seats) {
-  constexpr auto what = "comm.transport is nccl, but";
-  for (std::size_t r = 0; r < seats.size(); ++r) {
-    const Seat& seat = seats[r];
-    if (!seat.refusal.empty()) fail_user("{} rank {} on host {} {}", what, r, seat.host, seat.refusal);
-    if (seat.nccl != seats[0].nccl) {
-      fail_user("{} rank 0 on host {} has NCCL {} and rank {} on host {} has NCCL {}: install the same on all hosts",
-                what, seats[0].host, seats[0].nccl, r, seat.host, seat.nccl);
+// What this rank tells the others; `device` becomes the GPU it uses.
+Seat take_gpu(int& device) {
+  return take_seat([&](Seat& seat) {
+    int visible = 0;
+    const auto error = cudaGetDeviceCount(&visible);
+    if (error != cudaSuccess || visible == 0) {
+      fail("it found no GPU ({}); check nvidia-smi and CUDA_VISIBLE_DEVICES",
+           error != cudaSuccess ? cuda_sentence(error) : "CUDA sees 0 devices");
     }
-    for (std::size_t s = 0; s < r; ++s) {
-      if (!seat.same_host(seats[s]) || seat.gpu != seats[s].gpu) continue;
-      fail_user(
-          "{} ranks {} and {} are both on GPU {} of host {}, where rank {} sees {} GPU{}: NCCL refuses two ranks on "
-          "one "
-          "GPU; start at most one rank for each",
-          what, s, r, seat.gpu, seat.host, r, seat.visible, seat.visible == 1 ? "" : "s");
+    if (visible == 1) device = 0;  // a launcher may show each rank its own GPU only
+    if (device >= visible) {
+      fail("it would use GPU {}, but sees {}; start at most one rank for each GPU of a host", device, visible);
     }
-  }
-}
-
-Place place_of(const std::vector<Seat>& seats, const std::vector<int>& members, int rank) {
-  Place place{rank, static_cast<int>(members.size()), 0, 0};
-  const auto seat = [&](std::size_t i) -> const Seat& { return seats[static_cast<std::size_t>(members[i])]; };
-  for (std::size_t i = 0; i < members.size(); ++i) {
-    if (!seat(i).same_host(seat(static_cast<std::size_t>(rank)))) continue;
-    place.local_size += 1;
-    if (static_cast<int>(i) < rank) place.local_rank += 1;
-  }
-  return place;
+    char address[32] = {};
+    check_cuda(cudaDeviceGetPCIBusId(address, sizeof address, device), "looking for the GPU");
+    check_cuda(cudaSetDevice(device), "taking the GPU");
+    seat.device = fmt::format("GPU {}", address);
+    int version = 0;
+    const auto asked = ncclGetVersion(&version);
+    DUJIANG_CHECK(asked == ncclSuccess, "it has no working NCCL: {}", nccl_sentence(asked));
+    seat.software = fmt::format("NCCL {}", version);
+  });
 }
 
 std::string hex(const std::string& bytes) {
@@ -168,8 +104,7 @@ class NcclCommunicator final : public Communicator {
  public:
   NcclCommunicator(int device, std::vector<Seat> seats, std::shared_ptr<NcclEngine> engine,
                    const std::shared_ptr<Flight>& flight)
-      : Communicator({"nccl", {DeviceType::cuda, device}, false}, place_of(seats, flight->members(), flight->rank()),
-                     flight),
+      : Communicator({"nccl", {DeviceType::cuda, device}, false}, place_of(*flight, seats), flight),
         seats_(std::move(seats)),
         engine_(std::move(engine)),
         exceptions_(std::uncaught_exceptions()),
@@ -261,22 +196,8 @@ class NcclCommunicator final : public Communicator {
 
   std::unique_ptr<Communicator> do_split(int color, int key) override {
     engine_->drain();
-    const auto& watchdog = *flight()->watchdog();
-    const auto timeout = watchdog.timeout();
-    const auto deadline = Flight::Clock::now() + (timeout > 0ms ? timeout : std::chrono::milliseconds(24h));
-    const auto all = watchdog.store()->exchange(fmt::format("nccl/{}/split/{}", flight()->name(), splits_++), rank(),
-                                                size(), fmt::format("{} {}", color, key), deadline);
-    std::vector<int> colors, keys, members;
-    for (const std::string& text : all) {
-      std::istringstream in(text);
-      in >> colors.emplace_back() >> keys.emplace_back();
-    }
-    for (int r = 0; r < size() && color >= 0; ++r) {
-      if (colors[static_cast<std::size_t>(r)] == color) members.push_back(r);
-    }
-    std::stable_sort(members.begin(), members.end(), [&](int a, int b) {
-      return keys[static_cast<std::size_t>(a)] < keys[static_cast<std::size_t>(b)];
-    });
+    const auto deadline = operation_deadline(*flight());
+    const auto members = split_members(*flight(), splits_++, color, key, deadline);
     auto child = flight()->child(color, members);
     auto engine = engine_->split(color, key, child, deadline);
     if (!engine) return nullptr;
@@ -296,11 +217,8 @@ class NcclCommunicator final : public Communicator {
 std::unique_ptr<Communicator> make_nccl_communicator(std::shared_ptr<Watchdog> watchdog, int rank, int size, int device,
                                                      Deadline deadline) {
   Store& store = *watchdog->store();
-  std::vector<Seat> seats;
-  for (const auto& text : store.exchange("nccl/world/seat", rank, size, take_seat(device).str(), deadline)) {
-    seats.push_back(Seat::parse(text));
-  }
-  check_seats(seats);
+  const Seat mine = take_gpu(device);
+  auto seats = exchange_seats("nccl", &store, rank, size, mine, deadline);
   std::vector<int> members;
   for (int r = 0; r < size; ++r) members.push_back(r);
   auto flight = std::make_shared<Flight>("world", members, rank, watchdog);
@@ -324,8 +242,7 @@ std::unique_ptr<Communicator> make_nccl_communicator(std::shared_ptr<Watchdog> w
     }
     id = from_hex(said);
   }
-  const int mine = seats[static_cast<std::size_t>(rank)].device;
-  auto engine = std::make_shared<NcclEngine>(mine, flight);
+  auto engine = std::make_shared<NcclEngine>(device, flight);
   // A rank that fails tells the others, who would wait for it until the deadline.
   const std::string failed = fmt::format("nccl/{}/failed", flight->name());
   try {
@@ -336,7 +253,7 @@ std::unique_ptr<Communicator> make_nccl_communicator(std::shared_ptr<Watchdog> w
     store.set(failed, e.what());
     throw;
   }
-  return std::make_unique<NcclCommunicator>(mine, std::move(seats), std::move(engine), flight);
+  return std::make_unique<NcclCommunicator>(device, std::move(seats), std::move(engine), flight);
 }
 
 }  // namespace dujiang::comm

@@ -3,14 +3,17 @@
 set -uo pipefail
 program=$1
 export DUJIANG_HCCL_LIBRARY=$2 DUJIANG_ACL_LIBRARY=$2
-run_ranks=$(dirname "$0")/run_ranks.sh
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
-faults=0
+here=$(dirname "$0")
+# shellcheck source-path=SCRIPTDIR
+source "$here/fault_cases.sh"
 
 # expect NAME STATUS SECONDS PATTERN... -- [VARIABLE=VALUE...] RANKS MODE: the run's status (any: not 0), the longest it
 # may take, and what its output must say.
 expect() {
+  beside check "$@"
+}
+
+check() {
   local name=$1 status=$2 seconds=$3 patterns=() variables=()
   shift 3
   while [[ $1 != -- ]]; do
@@ -23,16 +26,24 @@ expect() {
     shift
   done
   local begin=$SECONDS output code pattern wrong=''
-  output=$(env "${variables[@]}" timeout 100 "$run_ranks" "$1" "$program" "$2" 2>&1)
+  output=$(env "${variables[@]}" timeout 100 "$here/run_ranks.sh" "$1" "$program" "$2" 2>&1)
   code=$?
   [[ $code == "$status" || ($status == any && $code != 0) ]] || wrong="status $code, expected $status"
+  if [[ $status == 2 ]]; then
+    # The user's fault: every rank ends with it, and one says so.
+    [[ $(grep -c '^run_ranks: rank [0-9]* ended with status 2' <<<"$output") == "$1" ]] || wrong='not every rank ended with 2'
+    [[ $(grep -c '^\[[0-9]*\] dujiang: ' <<<"$output") == 1 ]] || wrong='not one message'
+  fi
   ((SECONDS - begin <= seconds)) || wrong="took $((SECONDS - begin)) s, expected at most $seconds"
   for pattern in "${patterns[@]}"; do
     grep -qE -- "$pattern" <<<"$output" || wrong="no \"$pattern\""
   done
-  [[ -z $wrong ]] && return
-  printf '%s: %s:\n%s\n' "$name" "$wrong" "$output"
-  faults=1
+  if [[ -z $wrong ]]; then
+    printf 'right %s (%d s)\n' "$name" $((SECONDS - begin))
+    return 0
+  fi
+  printf 'WRONG %s: %s:\n%s\n' "$name" "$wrong" "$output"
+  return 1
 }
 
 fault() {
@@ -70,16 +81,22 @@ expect a_stream_without_a_handle 1 30 'the stream has no handle' -- 2 default_st
 
 expect no_root_info 2 30 'HcclGetRootInfo failed on rank 0 with HCCL_E_SYSCALL \(8\)' 'HCCL_IF_BASE_PORT' \
   -- "$(fault 0:HcclGetRootInfo@1=8)" 2 sums
-expect every_rank_hears_that_there_is_no_root_info 2 30 'rank 1 has no root info: HcclGetRootInfo failed on rank 0' \
+expect every_rank_hears_that_there_is_no_root_info 2 30 'rank [01] of 2: .*HcclGetRootInfo failed on rank 0' \
   -- RUN_RANKS_GRACE=20 "$(fault '0:HcclGetRootInfo@1=8')" 2 sums
 expect a_communicator_that_cannot_connect 2 30 'HcclCommInitRootInfo failed with HCCL_E_TCP_CONNECT \(11\).*HCCL_SOCKET_IFNAME' \
   -- "$(fault 'HcclCommInitRootInfo@1=11')" 2 sums
 expect bootstrap_ends_in_time 2 20 'HcclCommInitRootInfo has not returned within comm.bootstrap_timeout' \
   -- HCCL_RANK_BOOTSTRAP_MS=5000 "$(fault 1:HcclCommInitRootInfo@1=block)" 2 sums
 expect acl_that_does_not_start 2 30 'aclInit failed with ACL error 500000' -- "$(fault aclInit@1=500000)" 1 sums
-expect too_few_devices any 30 'rank 1 needs NPU 1, but .* has 1 \(ASCEND_RT_VISIBLE_DEVICES is not set\)' \
+expect too_few_devices 2 30 'rank 1 on host .* needs NPU 1, but .* has 1 \(ASCEND_RT_VISIBLE_DEVICES is not set\)' \
   -- DUJIANG_STANDIN_DEVICES=1 2 sums
-expect a_missing_library 2 30 "can't load its library: tried /nowhere/libhccl.so: .*No such file.*DUJIANG_HCCL_LIBRARY" \
+expect a_library_missing_on_one_host 2 30 "rank 1 on host .*can't load the library of hccl: tried /nowhere/libhccl.so" \
+  -- ONLY_RANK=1 ONLY_SET=DUJIANG_HCCL_LIBRARY=/nowhere/libhccl.so 2 sums
+expect a_variable_wrong_on_one_host 2 30 'rank 0 on host .*HCCL_BUFFSIZE is "200M"' \
+  -- ONLY_RANK=0 ONLY_SET=HCCL_BUFFSIZE=200M 2 sums
+expect a_rank_that_cannot_connect_ends_the_others 2 15 'rank 1: HcclCommInitRootInfo failed with HCCL_E_TCP_CONNECT' \
+  -- "$(fault 1:HcclCommInitRootInfo@1=11)" 2 sums
+expect a_missing_library 2 30 "can't load the library of hccl: tried /nowhere/libhccl.so: .*No such file.*DUJIANG_HCCL_LIBRARY" \
   -- DUJIANG_HCCL_LIBRARY=/nowhere/libhccl.so 1 sums
 expect no_library_at_all 2 30 'tried libacl_rt.so: .*; libascendcl.so: .*LD_LIBRARY_PATH.*set_env.sh' \
   -- DUJIANG_ACL_LIBRARY= DUJIANG_HCCL_LIBRARY= 1 sums
@@ -107,4 +124,4 @@ expect a_rank_table_of_another_size 2 30 'three.json: the rank table has 3 ranks
 expect no_rank_table 2 30 "/nowhere.json: the rank table of RANK_TABLE_FILE can't be opened: No such file" \
   -- RANK_TABLE_FILE=/nowhere.json 1 sums
 
-exit "$faults"
+all_right

@@ -2,6 +2,7 @@
 # Usage: run_ranks.sh N PROGRAM [ARGS...]: starts N processes as ranks of one job on this host, without MPI.
 # They get RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE and a meeting point: MASTER_ADDR and a free MASTER_PORT, or,
 # with RUN_RANKS_STORE=file, a temporary folder in DUJIANG_STORE.
+# ONLY_SET=VARIABLE=VALUE is set for rank ONLY_RANK alone.
 # When one fails, the others get RUN_RANKS_GRACE seconds (10) to end by themselves. Its status is the first failure's.
 set -uo pipefail
 ranks=$1
@@ -38,7 +39,9 @@ else
   export MASTER_ADDR=127.0.0.1 MASTER_PORT
 fi
 for ((rank = 0; rank < ranks; ++rank)); do
-  RANK=$rank LOCAL_RANK=$rank "$@" >"$scratch/out.$rank" 2>&1 &
+  own=(RANK="$rank" LOCAL_RANK="$rank")
+  [[ ${ONLY_RANK:-} != "$rank" ]] || own+=("$ONLY_SET")
+  env "${own[@]}" "$@" >"$scratch/out.$rank" 2>&1 &
   pids+=($!)
 done
 
