@@ -250,6 +250,7 @@ BOOST_AUTO_TEST_CASE(a_transport_learns_which_rank_is_to_blame_for_its_failure) 
 BOOST_AUTO_TEST_CASE(a_failed_communicator_is_poisoned_and_says_why) {
   Job job(2);
   const auto entry = job[0].request(sum_of_8);
+  job[0].request(sum_of_8);  // stays behind, pending
   job[0].world->fail(entry.id, "the link broke");
   job[0].world->fail(entry.id, "something else");
   for (int i = 0; i < 2; ++i) {
