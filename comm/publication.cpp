@@ -102,6 +102,15 @@ std::string encode(const Publication& publication, std::size_t limit, std::size_
 
 }  // namespace
 
+std::optional<int> rank_after(std::string_view key, std::string_view prefix) {
+  if (!key.starts_with(prefix)) return {};
+  const std::string word(key.substr(prefix.size()));
+  Words words(word);
+  const int rank = words.number(0, std::numeric_limits<int>::max());
+  if (!words.good() || !words.rest().empty()) return {};
+  return rank;
+}
+
 std::int64_t clock_ms(Flight::Clock::time_point time) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();
 }

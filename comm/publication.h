@@ -40,6 +40,9 @@ struct Publication {
   bool operator==(const Publication&) const = default;
 };
 
+/// The rank that a key such as "flight/3" names after its prefix.
+std::optional<int> rank_after(std::string_view key, std::string_view prefix);
+
 /// This process's clock.
 std::int64_t clock_ms(Flight::Clock::time_point time = Flight::Clock::now());
 /// A place in the source relative to the source tree: "comm/publication.cpp:12".

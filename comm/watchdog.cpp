@@ -29,15 +29,6 @@ constexpr std::size_t publication_limit = 60'000;
 constexpr auto failing_grace = 10s;
 constexpr std::string_view ended_watchdog = "watchdog", ended_sigterm = "SIGTERM";
 
-std::optional<int> number_after(std::string_view key, std::string_view prefix) {
-  int number = 0;
-  if (!key.starts_with(prefix)) return {};
-  key.remove_prefix(prefix.size());
-  const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), number);
-  if (error != std::errc() || end != key.data() + key.size()) return {};
-  return number;
-}
-
 double seconds(Flight::Clock::duration d) {
   return std::chrono::duration<double>(d).count();
 }
@@ -227,7 +218,7 @@ void Watchdog::beat() {
   const auto alive = store_->list("alive/");
   const auto now = Clock::now();
   for (const auto& [key, value] : alive) {
-    const auto r = number_after(key, "alive/");
+    const auto r = rank_after(key, "alive/");
     std::int64_t clock = 0;
     std::from_chars(value.data(), value.data() + value.size(), clock);
     if (!r) continue;
@@ -249,7 +240,7 @@ void Watchdog::publish() {
 void Watchdog::listen() {
   std::map<int, std::string> ends;
   for (auto& [key, value] : store_->list("ended/")) {
-    const auto r = number_after(key, "ended/");
+    const auto r = rank_after(key, "ended/");
     if (r && *r != rank_ && *r >= 0 && *r < size_) ends[*r] = std::move(value);
   }
   const std::lock_guard lock(mutex_);
@@ -261,7 +252,7 @@ JobView Watchdog::look() {
   JobView job = local_view();
   try {
     for (const auto& [key, value] : store_->list("flight/")) {
-      const auto r = number_after(key, "flight/");
+      const auto r = rank_after(key, "flight/");
       if (!r || *r < 0 || *r >= size_ || *r == rank_) continue;
       auto& peer = job.peers[static_cast<std::size_t>(*r)];
       peer.publication = decode(value);
@@ -270,7 +261,7 @@ JobView Watchdog::look() {
     const auto now = Clock::now();
     const auto alive = store_->list("alive/");
     for (const auto& [key, value] : alive) {
-      const auto r = number_after(key, "alive/");
+      const auto r = rank_after(key, "alive/");
       if (!r || *r < 0 || *r >= size_ || *r == rank_) continue;
       auto& peer = job.peers[static_cast<std::size_t>(*r)];
       std::int64_t clock = 0;
@@ -453,79 +444,6 @@ std::string Watchdog::diagnosis() {
     std::this_thread::sleep_for(20ms);
   } while (Clock::now() < end);
   return {};
-}
-
-// The agreement check, on the thread that requests the operation.
-
-void Watchdog::agree(const Flight& flight, const Flight::Entry& entry) {
-  if (options_.check == AgreementCheck::off || entry.sequence == 0 || flight.members().size() < 2) return;
-  if (options_.check == AgreementCheck::first) {
-    const std::lock_guard lock(agreeing_);
-    const auto& where = entry.where;
-    if (!agreed_.insert({&flight, where.file_name(), where.line(), where.column()}).second) return;
-  }
-  try {
-    store_->set(fmt::format("agree/{}|{}", flight.name(), rank_), encode(seen(entry)));
-  } catch (const Error&) {
-    return;  // the store is gone: the watchdog speaks
-  }
-  compare(flight, seen(entry), entry.requested);
-}
-
-// Ranks that check too are found under "agree/<communicator>|<rank>", others by what they publish now and then.
-void Watchdog::compare(const Flight& flight, const SeenOperation& own, Clock::time_point start) {
-  std::set<int> missing(flight.members().begin(), flight.members().end());
-  missing.erase(rank_);
-  const auto prefix = fmt::format("agree/{}|", flight.name());
-  std::map<int, SeenOperation> requested{{rank_, own}};
-  auto give_up = Clock::time_point::max();
-  const auto settle = [&](int r, const SeenOperation& theirs) {
-    missing.erase(r);
-    requested[r] = theirs;
-    // All ranks tell the same of it if they can wait for the others that briefly.
-    if (theirs.signature != own.signature) give_up = std::min(give_up, Clock::now() + 300ms);
-  };
-  auto pause = std::chrono::microseconds(100);
-  auto look_at_flights = start + 20ms;
-  while (!missing.empty() && !ending_ && Clock::now() < give_up) {
-    std::vector<std::pair<std::string, std::string>> found, flights;
-    try {
-      found = store_->list(prefix);
-      if (Clock::now() >= look_at_flights) {
-        for (const int r : missing) {
-          if (auto value = store_->get(fmt::format("flight/{}", r))) flights.emplace_back(std::to_string(r), *value);
-        }
-        look_at_flights = Clock::now() + std::max<Clock::duration>(100ms, 5 * pause);
-      }
-    } catch (const Error&) {
-      return;
-    }
-    for (const auto& [key, value] : found) {
-      const auto r = number_after(key, prefix);
-      const auto theirs = decode_operation(value);
-      if (r && theirs && missing.contains(*r) && theirs->sequence == own.sequence) settle(*r, *theirs);
-    }
-    for (const auto& [key, value] : flights) {
-      const auto r = number_after(key, "");
-      const auto publication = decode(value);
-      const auto* theirs = publication ? publication->find(flight.name()) : nullptr;
-      if (!theirs || theirs->sequence < own.sequence) continue;
-      if (const auto* same = theirs->find(own.sequence)) {
-        settle(*r, *same);
-      } else {
-        missing.erase(*r);  // far ahead: it has done with this operation, so it had nothing against it
-      }
-    }
-    if (missing.empty()) break;
-    if (options_.timeout.count() > 0 && Clock::now() - start >= options_.timeout) return;
-    std::this_thread::sleep_for(pause);
-    pause = std::min(pause * 3 / 2, std::chrono::microseconds(20'000));
-  }
-  const auto& [first, first_operation] = *requested.begin();
-  for (const auto& [r, theirs] : requested) {
-    if (theirs.signature == first_operation.signature) continue;
-    throw Error(describe_mismatch(flight.name(), first, first_operation, r, theirs));
-  }
 }
 
 }  // namespace dujiang::comm
