@@ -1,13 +1,6 @@
 #include "comm/host_group.h"
 
-#include <linux/futex.h>
-#include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <atomic>
-#include <climits>
 #include <cstring>
 #include <numeric>
 
@@ -18,37 +11,10 @@
 namespace dujiang::comm {
 namespace {
 
-constexpr std::size_t line = 64;
 constexpr std::uint64_t nothing_to_reach = ~std::uint64_t{0};
-
-std::size_t padded(std::size_t bytes) {
-  return (bytes + line - 1) / line * line;
-}
 
 void copy_bytes(void* to, const void* from, std::size_t bytes) {
   if (to != from && bytes > 0) std::memcpy(to, from, bytes);
-}
-
-bool more_than_processors(int ranks) {
-  cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 && ranks > CPU_COUNT(&set);
-}
-
-void pause_briefly() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-void futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t value, std::chrono::milliseconds at_most) {
-  const timespec time{0, static_cast<long>(at_most.count() * 1'000'000)};
-  syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAIT, value, &time, nullptr, 0);
-}
-
-void futex_wake_all(std::atomic<std::uint32_t>& word) {
-  syscall(SYS_futex, reinterpret_cast<std::uint32_t*>(&word), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
 
 std::size_t bytes_of(const ConstBuffer& buffer) {
@@ -69,147 +35,31 @@ std::int64_t displacement(const std::int64_t* counts, int to) {
 
 }  // namespace
 
-// What a rank says of its next operation. Trivial: it lies in zeroed shared memory.
-struct HostGroup::Announcement {
-  Signature signature;
-  std::uint64_t send, receive;  // handles
-  std::int64_t longest;         // of the pieces of all_to_all
-  std::uint32_t small;          // its data lie in the block already
-  std::uint32_t source_line;
-  char source_file[88];
-};
-
-struct HostGroup::Block {
-  // Counts this rank's steps; the others wait for it to reach theirs.
-  alignas(line) std::atomic<std::uint32_t> clock;
-  alignas(line) std::atomic<std::uint32_t> sleepers;  // on the clock
-  std::atomic<std::uint32_t> broken;
-  char reason[500];
-  // By turns: when a rank writes one, everybody has finished the operation before the last.
-  alignas(line) Announcement announcements[2];
-};
-
-std::size_t HostGroup::small_bytes(int size) {
-  return size <= 4 ? 16 << 10 : 8 << 10;
-}
-
-std::size_t HostGroup::chunk_bytes(int size) {
-  constexpr std::size_t stage = 512 << 10;  // of a rank in one round: two of them stay in its second cache
-  return std::clamp<std::size_t>(stage / static_cast<std::size_t>(size + 1) / 4096 * 4096, 4096, 128 << 10);
-}
-
-namespace {
-
-std::size_t counts_bytes(int size) {
-  return padded(2 * static_cast<std::size_t>(size) * sizeof(std::int64_t));
-}
-
-}  // namespace
-
 std::size_t HostGroup::block_bytes(int size) {
-  return padded(sizeof(Block)) + counts_bytes(size) + 2 * small_bytes(size) +
-         2 * static_cast<std::size_t>(size + 1) * chunk_bytes(size);
+  return HostBlocks::block_bytes(size);
+}
+std::size_t HostGroup::small_bytes(int size) {
+  return HostBlocks::small_bytes(size);
+}
+std::size_t HostGroup::chunk_bytes(int size) {
+  return HostBlocks::chunk_bytes(size);
 }
 
 HostGroup::HostGroup(std::vector<std::byte*> blocks, int rank, std::shared_ptr<const PeerMemory> memory,
                      std::function<bool()> interrupted)
-    : blocks_(std::move(blocks)),
-      rank_(rank),
-      memory_(std::move(memory)),
-      interrupted_(std::move(interrupted)),
-      crowded_(more_than_processors(size())) {}
+    : blocks_(std::move(blocks), rank, std::move(interrupted)), rank_(rank), memory_(std::move(memory)) {}
 
-HostGroup::~HostGroup() = default;
-
-HostGroup::Block& HostGroup::block(int rank) const {
-  return *reinterpret_cast<Block*>(blocks_[static_cast<std::size_t>(rank)]);
-}
-
-const HostGroup::Announcement& HostGroup::announced(int rank) const {
-  return block(rank).announcements[operations_ % 2];
-}
-
-std::int64_t* HostGroup::counts(int rank) const {
-  auto* all = reinterpret_cast<std::int64_t*>(blocks_[static_cast<std::size_t>(rank)] + padded(sizeof(Block)));
-  return all + (operations_ % 2) * static_cast<std::size_t>(size());
-}
-
-std::byte* HostGroup::small(int rank) const {
-  return blocks_[static_cast<std::size_t>(rank)] + padded(sizeof(Block)) + counts_bytes(size()) +
-         operations_ % 2 * small_bytes(size());
-}
-
-std::byte* HostGroup::stage(int rank, std::uint32_t round, int piece) const {
-  const auto pieces = static_cast<std::size_t>(size() + 1);
-  return blocks_[static_cast<std::size_t>(rank)] + padded(sizeof(Block)) + counts_bytes(size()) +
-         2 * small_bytes(size()) + (round % 2 * pieces + static_cast<std::size_t>(piece)) * chunk_bytes(size());
-}
-
-void HostGroup::tick() {
-  Block& mine = block(rank_);
-  mine.clock.store(++now_, std::memory_order_seq_cst);
-  if (mine.sleepers.load(std::memory_order_seq_cst) != 0) futex_wake_all(mine.clock);
-}
-
-bool HostGroup::reached(int rank) const {
-  // The difference, as the count may wrap around.
-  return static_cast<std::int32_t>(block(rank).clock.load(std::memory_order_acquire) - now_) >= 0;
-}
-
-void HostGroup::check_whole() const {
-  for (int r = 0; r < size(); ++r) {
-    if (block(r).broken.load(std::memory_order_acquire) != 0) {
-      throw Abandoned(fmt::format("rank {} gave up: {}", r, static_cast<const char*>(block(r).reason)));
-    }
-  }
-  if (interrupted_ && interrupted_()) throw Abandoned("abandoned: an earlier operation failed, or the job is ending");
-}
-
-void HostGroup::await(int rank) {
-  using namespace std::chrono;
-  if (!crowded_) {
-    for (int i = 0; i < 500; ++i) {
-      if (reached(rank)) return;
-      pause_briefly();
-    }
-  }
-  const auto start = steady_clock::now();
-  while (steady_clock::now() - start < microseconds(200)) {
-    for (int i = 0; i < 4; ++i) {
-      if (reached(rank)) return;
-      sched_yield();
-    }
-  }
-  auto& clock = block(rank).clock;
-  auto& sleepers = block(rank).sleepers;
-  struct Sleeper {
-    std::atomic<std::uint32_t>& count;
-    explicit Sleeper(std::atomic<std::uint32_t>& c) : count(c) { count.fetch_add(1, std::memory_order_seq_cst); }
-    ~Sleeper() { count.fetch_sub(1, std::memory_order_seq_cst); }
-  } const sleeper(sleepers);
-  for (;;) {
-    const std::uint32_t seen = clock.load(std::memory_order_seq_cst);
-    if (static_cast<std::int32_t>(seen - now_) >= 0) return;
-    check_whole();
-    futex_wait(clock, seen, milliseconds(20));
-  }
-}
-
-void HostGroup::await_everyone() {
-  for (int i = 1; i < size(); ++i) await((rank_ + i) % size());
+bool HostGroup::all_posted(std::chrono::nanoseconds patience) const {
+  return blocks_.everyone_came(patience);
 }
 
 void HostGroup::abandon(const std::string& why) {
-  Block& mine = block(rank_);
-  if (mine.broken.load(std::memory_order_relaxed) != 0) return;
-  std::strncpy(mine.reason, why.c_str(), sizeof mine.reason - 1);
-  mine.broken.store(1, std::memory_order_release);
-  futex_wake_all(mine.clock);
+  blocks_.abandon(why);
 }
 
 void HostGroup::post(const Request& q) {
-  ++operations_;
-  auto& a = const_cast<Announcement&>(announced(rank_));
+  blocks_.next_operation();
+  auto& a = blocks_.announcement();
   const std::size_t send = bytes_of(q.send), receive = bytes_of(q.receive);
   a.signature = q.signature();
   a.small = std::max(send, receive) <= small_bytes(size());
@@ -218,56 +68,39 @@ void HostGroup::post(const Request& q) {
     a.receive = receive == 0 ? nothing_to_reach : memory_->offer(q.receive.data, receive);
   } else {
     a.send = a.receive = 0;
-    if (a.small != 0 && (q.op != Op::broadcast || q.root == rank_)) copy_bytes(small(rank_), q.send.data, send);
+    if (a.small != 0 && (q.op != Op::broadcast || q.root == rank_)) copy_bytes(blocks_.small(rank_), q.send.data, send);
     if (send == 0) a.send = nothing_to_reach;
     if (receive == 0) a.receive = nothing_to_reach;
   }
   a.longest = 0;
   if (q.op == Op::all_to_all) {
-    std::copy(q.send_counts.begin(), q.send_counts.end(), counts(rank_));
+    std::copy(q.send_counts.begin(), q.send_counts.end(), blocks_.counts(rank_));
     a.longest = *std::max_element(q.send_counts.begin(), q.send_counts.end());
   }
   a.source_line = q.where.line();
   const char* file = q.where.file_name();
   const std::size_t length = std::strlen(file), kept = std::min(length, sizeof a.source_file - 1);
   std::memcpy(a.source_file, file + length - kept, kept + 1);
-  tick();
-}
-
-bool HostGroup::all_posted(std::chrono::nanoseconds patience) const {
-  const auto start = std::chrono::steady_clock::now();
-  int spins = crowded_ ? 0 : 200;
-  for (int r = 0;; --spins) {
-    while (r < size() && (r == rank_ || reached(r))) ++r;
-    if (r == size()) return true;
-    if (spins > 0) {
-      pause_briefly();
-    } else {
-      if (std::chrono::steady_clock::now() - start > patience) return false;
-      sched_yield();
-    }
-  }
+  blocks_.tick();
 }
 
 HostGroup::Mode HostGroup::agree(const Request& q) const {
   bool all_small = true, all_reached = true;
-  const Announcement& mine = announced(rank_);
+  const auto said = [&](int rank) {
+    const auto& a = blocks_.announced(rank);
+    return fmt::format("{} (called from {}:{})", a.signature.str(), a.source_file, a.source_line);
+  };
   for (int r = 0; r < size(); ++r) {
-    const Announcement& theirs = announced(r);
-    if (theirs.signature != mine.signature) {
-      const int a = std::min(r, rank_), b = std::max(r, rank_);
-      const auto said = [&](int rank) {
-        return fmt::format("{} (called from {}:{})", announced(rank).signature.str(), announced(rank).source_file,
-                           announced(rank).source_line);
-      };
-      fail("ranks disagree: rank {} asks for {}, rank {} for {}", a, said(a), b, said(b));
+    const HostBlocks::Announcement& theirs = blocks_.announced(r);
+    if (theirs.signature != blocks_.announced(0).signature) {
+      fail("ranks disagree: rank 0 asks for {}, rank {} for {}", said(0), r, said(r));
     }
     all_small = all_small && theirs.small != 0;
     all_reached = all_reached && theirs.send != 0 && theirs.receive != 0;
   }
   if (q.op == Op::all_to_all) {
     for (int r = 0; r < size(); ++r) {
-      const std::int64_t sent = counts(r)[rank_], expected = q.receive_counts[static_cast<std::size_t>(r)];
+      const std::int64_t sent = blocks_.counts(r)[rank_], expected = q.receive_counts[static_cast<std::size_t>(r)];
       DUJIANG_CHECK(sent == expected, "ranks disagree: rank {} sends {} elements to rank {}, which expects {}", r, sent,
                     rank_, expected);
     }
@@ -276,14 +109,14 @@ HostGroup::Mode HostGroup::agree(const Request& q) const {
 }
 
 void HostGroup::finish(const Request& q) {
-  await_everyone();
+  blocks_.await_everyone();
   switch (agree(q)) {
     case Mode::small:
       return run_small(q);
     case Mode::direct:
       run_direct(q);
-      tick();  // nobody may touch a buffer that others still use
-      return await_everyone();
+      blocks_.tick();  // nobody may touch a buffer that others still use
+      return blocks_.await_everyone();
     case Mode::staged:
       return run_staged(q);
   }
@@ -303,7 +136,7 @@ void HostGroup::run_small(const Request& q) {
   const Dtype dtype = q.send.dtype;
   const auto gather = [&](std::int64_t begin, std::int64_t count) {
     std::vector<const void*> sources;
-    for (int r = 0; r < size(); ++r) sources.push_back(at(small(r), begin, dtype));
+    for (int r = 0; r < size(); ++r) sources.push_back(at(blocks_.small(r), begin, dtype));
     void* receive = q.receive.data;
     reduce_tree({dtype, dtype, q.reduce, size()}, sources, {&receive, 1}, count);
   };
@@ -316,15 +149,15 @@ void HostGroup::run_small(const Request& q) {
       return gather(rank_ * q.receive.count, q.receive.count);
     case Op::all_gather:
       for (int r = 0; r < size(); ++r)
-        copy_bytes(at(q.receive.data, r * q.send.count, dtype), small(r), bytes_of(q.send));
+        copy_bytes(at(q.receive.data, r * q.send.count, dtype), blocks_.small(r), bytes_of(q.send));
       return;
     case Op::broadcast:
-      return rank_ == q.root ? void() : copy_bytes(q.receive.data, small(q.root), bytes_of(q.receive));
+      return rank_ == q.root ? void() : copy_bytes(q.receive.data, blocks_.small(q.root), bytes_of(q.receive));
     case Op::all_to_all:
       for (int r = 0; r < size(); ++r) {
         copy_bytes(at(q.receive.data, displacement(q.receive_counts.data(), r), dtype),
-                   at(small(r), displacement(counts(r), rank_), dtype),
-                   static_cast<std::size_t>(counts(r)[rank_]) * size_of(dtype));
+                   at(blocks_.small(r), displacement(blocks_.counts(r), rank_), dtype),
+                   static_cast<std::size_t>(blocks_.counts(r)[rank_]) * size_of(dtype));
       }
       return;
     default:
@@ -335,10 +168,10 @@ void HostGroup::run_small(const Request& q) {
 void HostGroup::run_direct(const Request& q) {
   const Dtype dtype = q.send.dtype;
   const auto send = [&](int r) {
-    return r == rank_ ? static_cast<const std::byte*>(q.send.data) : memory_->reach(r, announced(r).send);
+    return r == rank_ ? static_cast<const std::byte*>(q.send.data) : memory_->reach(r, blocks_.announced(r).send);
   };
   const auto receive = [&](int r) {
-    return r == rank_ ? static_cast<std::byte*>(q.receive.data) : memory_->reach(r, announced(r).receive);
+    return r == rank_ ? static_cast<std::byte*>(q.receive.data) : memory_->reach(r, blocks_.announced(r).receive);
   };
   const auto reduce_range = [&](std::int64_t begin, std::int64_t count, std::span<void* const> to) {
     std::vector<const void*> sources;
@@ -374,10 +207,10 @@ void HostGroup::run_direct(const Request& q) {
     case Op::all_to_all:
       for (int i = 0; i < size(); ++i) {
         const int r = (rank_ + i) % size();
-        const auto bytes = static_cast<std::size_t>(counts(r)[rank_]) * size_of(dtype);
+        const auto bytes = static_cast<std::size_t>(blocks_.counts(r)[rank_]) * size_of(dtype);
         if (bytes == 0) continue;
         copy_bytes(at(q.receive.data, displacement(q.receive_counts.data(), r), dtype),
-                   at(send(r), displacement(counts(r), rank_), dtype), bytes);
+                   at(send(r), displacement(blocks_.counts(r), rank_), dtype), bytes);
       }
       return;
     default:
@@ -409,27 +242,29 @@ void HostGroup::reduce_staged(const Request& q) {
   for (std::int64_t k = 0; k < slices.rounds() + (scatter ? 0 : 1); ++k, ++rounds_) {
     const bool more = k < slices.rounds();
     for (int r = 0; more && r < size(); ++r) {
-      if (r != rank_) copy_bytes(stage(rank_, round(k), r), at(q.send.data, slices.offset(r, k), dtype), bytes(r, k));
+      if (r != rank_)
+        copy_bytes(blocks_.stage(rank_, round(k), r), at(q.send.data, slices.offset(r, k), dtype), bytes(r, k));
     }
-    tick();
-    await_everyone();
+    blocks_.tick();
+    blocks_.await_everyone();
     if (more && slices.length(rank_, k) > 0) {
       for (int r = 0; r < size(); ++r) {
         sources[static_cast<std::size_t>(r)] =
-            r == rank_ ? at(q.send.data, slices.offset(r, k), dtype) : stage(r, round(k), rank_);
+            r == rank_ ? at(q.send.data, slices.offset(r, k), dtype) : blocks_.stage(r, round(k), rank_);
       }
       std::vector<void*> to;
       if (scatter) {
         to = {at(q.receive.data, k * chunk, dtype)};
       } else {
         if (keeps) to.push_back(at(q.receive.data, slices.offset(rank_, k), dtype));
-        to.push_back(stage(rank_, round(k), size()));
+        to.push_back(blocks_.stage(rank_, round(k), size()));
       }
       reduce_tree({dtype, dtype, q.reduce, size()}, sources, to, slices.length(rank_, k));
     }
     for (int i = 1; !scatter && k > 0 && keeps && i < size(); ++i) {
       const int r = (rank_ + i) % size();
-      copy_bytes(at(q.receive.data, slices.offset(r, k - 1), dtype), stage(r, round(k - 1), size()), bytes(r, k - 1));
+      copy_bytes(at(q.receive.data, slices.offset(r, k - 1), dtype), blocks_.stage(r, round(k - 1), size()),
+                 bytes(r, k - 1));
     }
   }
 }
@@ -443,13 +278,13 @@ void HostGroup::move_staged(const Request& q) {
   if (gather) copy_bytes(to + static_cast<std::size_t>(rank_) * total, from, total);
   for (std::size_t begin = 0; begin < total; begin += piece, ++rounds_) {
     const std::size_t bytes = std::min(piece, total - begin);
-    if (gather || rank_ == q.root) copy_bytes(stage(rank_, rounds_, 0), from + begin, bytes);
-    tick();
-    await_everyone();
-    if (!gather && rank_ != q.root) copy_bytes(to + begin, stage(q.root, rounds_, 0), bytes);
+    if (gather || rank_ == q.root) copy_bytes(blocks_.stage(rank_, rounds_, 0), from + begin, bytes);
+    blocks_.tick();
+    blocks_.await_everyone();
+    if (!gather && rank_ != q.root) copy_bytes(to + begin, blocks_.stage(q.root, rounds_, 0), bytes);
     for (int i = 1; gather && i < size(); ++i) {
       const int r = (rank_ + i) % size();
-      copy_bytes(to + static_cast<std::size_t>(r) * total + begin, stage(r, rounds_, 0), bytes);
+      copy_bytes(to + static_cast<std::size_t>(r) * total + begin, blocks_.stage(r, rounds_, 0), bytes);
     }
   }
 }
@@ -459,7 +294,7 @@ void HostGroup::all_to_all_staged(const Request& q) {
   const auto chunk = static_cast<std::int64_t>(chunk_bytes(size()) / size_of(dtype));
   const auto bytes = [&](std::int64_t count) { return static_cast<std::size_t>(count) * size_of(dtype); };
   std::int64_t longest = 0;
-  for (int r = 0; r < size(); ++r) longest = std::max(longest, announced(r).longest);
+  for (int r = 0; r < size(); ++r) longest = std::max(longest, blocks_.announced(r).longest);
   const std::int64_t* sent = q.send_counts.data();
   const std::int64_t* received = q.receive_counts.data();
   copy_bytes(at(q.receive.data, displacement(received, rank_), dtype),
@@ -468,14 +303,15 @@ void HostGroup::all_to_all_staged(const Request& q) {
     const auto part = [&](std::int64_t count) { return std::clamp<std::int64_t>(count - begin, 0, chunk); };
     for (int r = 0; r < size(); ++r) {
       if (r == rank_ || part(sent[r]) == 0) continue;
-      copy_bytes(stage(rank_, rounds_, r), at(q.send.data, displacement(sent, r) + begin, dtype), bytes(part(sent[r])));
+      copy_bytes(blocks_.stage(rank_, rounds_, r), at(q.send.data, displacement(sent, r) + begin, dtype),
+                 bytes(part(sent[r])));
     }
-    tick();
-    await_everyone();
+    blocks_.tick();
+    blocks_.await_everyone();
     for (int i = 1; i < size(); ++i) {
       const int r = (rank_ + i) % size();
       if (part(received[r]) == 0) continue;
-      copy_bytes(at(q.receive.data, displacement(received, r) + begin, dtype), stage(r, rounds_, rank_),
+      copy_bytes(at(q.receive.data, displacement(received, r) + begin, dtype), blocks_.stage(r, rounds_, rank_),
                  bytes(part(received[r])));
     }
   }
@@ -517,12 +353,12 @@ void HostGroup::reduce_partial(ConstBuffer send, Reduce reduce, std::span<const 
   for (std::int64_t begin = 0; begin < longest; begin += chunk, ++rounds_) {
     for (int r = 0; r < size(); ++r) {
       move_part(ranges[static_cast<std::size_t>(r)], begin, chunk, const_cast<std::byte*>(at(send.data, 0, dtype)),
-                stage(rank_, rounds_, r), dtype, true);
+                blocks_.stage(rank_, rounds_, r), dtype, true);
     }
-    tick();
-    await_everyone();
+    blocks_.tick();
+    blocks_.await_everyone();
     std::vector<const void*> sources;
-    for (int r = 0; r < size(); ++r) sources.push_back(stage(r, rounds_, rank_));
+    for (int r = 0; r < size(); ++r) sources.push_back(blocks_.stage(r, rounds_, rank_));
     void* out = at(partial, begin, to);
     if (begin < mine) reduce_tree({dtype, to, reduce, 1}, sources, {&out, 1}, std::min(chunk, mine - begin));
   }
@@ -535,12 +371,12 @@ void HostGroup::spread(Buffer receive, std::span<const std::vector<Range>> range
   for (const auto& each : ranges) longest = std::max(longest, count_of(each));
   for (std::int64_t begin = 0; begin < longest; begin += chunk, ++rounds_) {
     const auto move = [&](int r, bool out) {
-      move_part(ranges[static_cast<std::size_t>(r)], begin, chunk, at(receive.data, 0, dtype), stage(r, rounds_, 0),
-                dtype, out);
+      move_part(ranges[static_cast<std::size_t>(r)], begin, chunk, at(receive.data, 0, dtype),
+                blocks_.stage(r, rounds_, 0), dtype, out);
     };
     move(rank_, true);
-    tick();
-    await_everyone();
+    blocks_.tick();
+    blocks_.await_everyone();
     for (int i = 1; i < size(); ++i) move((rank_ + i) % size(), false);
   }
 }

@@ -18,7 +18,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
-#include "framework/base/check.h"
+#include "comm/host_blocks.h"
 
 namespace dujiang::comm {
 
@@ -30,12 +30,6 @@ class PeerMemory {
   virtual std::uint64_t offer(const void* data, std::size_t bytes) const = 0;
   /// Rank's memory under its handle, as an address here. Throws Error when this rank has given it up.
   virtual std::byte* reach(int rank, std::uint64_t handle) const = 0;
-};
-
-/// What waits throw when another rank gave up: a consequence of an error, never its cause.
-class Abandoned : public Error {
- public:
-  using Error::Error;
 };
 
 class HostGroup {
@@ -52,10 +46,9 @@ class HostGroup {
   /// then while waiting, and ends the wait with an Error when it returns true.
   HostGroup(std::vector<std::byte*> blocks, int rank, std::shared_ptr<const PeerMemory> memory,
             std::function<bool()> interrupted);
-  ~HostGroup();
 
   int rank() const { return rank_; }
-  int size() const { return static_cast<int>(blocks_.size()); }
+  int size() const { return blocks_.size(); }
 
   /// Runs a request, batch_send_recv excepted, to its end. All ranks run the same requests in the same order. Throws
   /// Error when the ranks' signatures differ, when another rank has called abandon(), or on an interruption.
@@ -84,21 +77,7 @@ class HostGroup {
   void abandon(const std::string& why);
 
  private:
-  struct Announcement;
-  struct Block;
   enum class Mode { small, direct, staged };
-
-  Block& block(int rank) const;
-  const Announcement& announced(int rank) const;
-  std::int64_t* counts(int rank) const;
-  std::byte* small(int rank) const;
-  std::byte* stage(int rank, std::uint32_t round, int piece) const;
-
-  void tick();
-  bool reached(int rank) const;
-  void await(int rank);
-  void await_everyone();
-  void check_whole() const;
 
   Mode agree(const Request& request) const;
   void run_small(const Request& request);
@@ -108,14 +87,10 @@ class HostGroup {
   void move_staged(const Request& request);
   void all_to_all_staged(const Request& request);
 
-  const std::vector<std::byte*> blocks_;
+  HostBlocks blocks_;
   const int rank_;
   const std::shared_ptr<const PeerMemory> memory_;
-  const std::function<bool()> interrupted_;
-  const bool crowded_;            ///< more ranks than processors
-  std::uint32_t now_ = 0;         ///< steps this rank has made; the same for all between operations
-  std::uint32_t operations_ = 0;  ///< posted so far
-  std::uint32_t rounds_ = 0;      ///< of staging so far
+  std::uint32_t rounds_ = 0;  ///< of staging so far
 };
 
 /// Which ranks of `group` give this colour, by key, then by rank; none for a negative colour. Every rank calls it.

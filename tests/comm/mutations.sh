@@ -42,17 +42,18 @@ mutant() {
 }
 
 mutant "wrong chunk: another rank's piece of staging is reduced" host_group.cpp \
-  ': stage(r, round(k), rank_);' ': stage(r, round(k), (rank_ + 1) % size());'
+  ': blocks_.stage(r, round(k), rank_);' ': blocks_.stage(r, round(k), (rank_ + 1) % size());'
 mutant "dropped last element of a slice that is read where it lies" host_group.cpp \
   'reduce_tree({dtype, dtype, q.reduce, size()}, sources, to, count);' \
   'reduce_tree({dtype, dtype, q.reduce, size()}, sources, to, count - 1);'
 mutant "wrong root of a broadcast" host_group.cpp \
-  'copy_bytes(q.receive.data, small(q.root), bytes_of(q.receive));' \
-  'copy_bytes(q.receive.data, small(0), bytes_of(q.receive));'
+  'copy_bytes(q.receive.data, blocks_.small(q.root), bytes_of(q.receive));' \
+  'copy_bytes(q.receive.data, blocks_.small(0), bytes_of(q.receive));'
 mutant "stale buffer: the result of the round before" host_group.cpp \
-  'stage(r, round(k - 1), size()), bytes(r, k - 1));' 'stage(r, round(k), size()), bytes(r, k - 1));'
+  'blocks_.stage(r, round(k - 1), size()), bytes(r, k - 1));' \
+  'blocks_.stage(r, round(k), size()), bytes(r, k - 1));'
 mutant "missing wait at the end of an operation" host_group.cpp \
-  'tick();  // nobody may touch a buffer that others still use' 'tick(); return;'
+  'blocks_.tick();  // nobody may touch a buffer that others still use' 'blocks_.tick(); return;'
 mutant "sums in another order than the tree's" tree_reduce.cpp \
   'std::bit_ceil(static_cast<unsigned>(n)) / 2);' 'n - 1);'
 mutant "rounded twice: an average divides what was rounded" tree_reduce.cpp \
