@@ -35,12 +35,14 @@ mpirun=$1 program=$2 test=$3
 here=$(cd "$(dirname "$0")" && pwd)
 work=$HOSTS_WORK
 log=$work/log session=$work/session
-failures=0
+failures=0 shown=
 complain() {
   printf '%s: %s\n' "$test" "$*"
-  [[ ! -s $log ]] || sed 's/^/  | /' "$log"
-  : >"$log"
   failures=1
+  # The output, once.
+  [[ -s $log && $(<"$log") != "$shown" ]] || return
+  shown=$(<"$log")
+  sed 's/^/  | /' "$log"
 }
 now() { echo $(($(date +%s%N) / 1000000)); }
 
@@ -65,7 +67,7 @@ make_host() {  # NAME NUMBER
     on "$1" ip link set inner up || return
   ip link add "port-$1" type veth peer name eth0 netns "$holder" && ip link set "port-$1" master switch up &&
     on "$1" ip address add "10.77.0.$2/24" dev eth0 && on "$1" ip link set eth0 up
-  # So that mpirun notices within a quarter of a minute when a host doesn't answer any more.
+  # So that mpirun, which waits for every host, notices in a quarter of a minute that one doesn't answer any more.
   on "$1" sysctl -qw net.ipv4.tcp_retries2=5
 }
 
@@ -94,7 +96,6 @@ job() {
   on hosta "$mpirun" --host "$(layout "$1")" --oversubscribe --bind-to none -x OMP_NUM_THREADS \
     --mca plm_rsh_agent "$here/hosts_agent.sh" --mca orte_tmpdir_base "$session" \
     --mca pml ob1 --mca btl self,vader,tcp --mca btl_tcp_if_include eth0 --mca oob_tcp_if_include eth0 \
-    --mca oob_tcp_keepalive_time 10 --mca oob_tcp_keepalive_intvl 2 --mca oob_tcp_keepalive_probes 3 \
     "${@:2}" </dev/null
 }
 
