@@ -17,6 +17,10 @@ namespace dujiang::comm {
 struct Setting {
   Stream stream{Device{}};
   std::function<std::shared_ptr<void>(std::size_t)> allocate = nullptr;
+  std::function<std::shared_ptr<Stream>()> another_stream = nullptr;  ///< of the device, for a thread of its own
+  /// Reductions follow the tree to the bit. Else, on a vendor's device, floating sums may err as their rounding allows
+  /// in whatever order: at most ranks * epsilon * the sum of the terms' magnitudes.
+  bool exact = true;
 };
 
 /// Every operation x dtype x reduction x root x count, in place and out of place; the oracle is the tree, to the bit.
@@ -37,7 +41,7 @@ void check_many_communicators(Communicator& communicator, int times, const Setti
 /// Two communicators over the same ranks, each used by a thread of its own at the same time.
 void check_two_threads(Communicator& communicator, const Setting& setting = {});
 
-/// One sum of more than 2^31 elements and bytes. Takes 2 GiB a rank.
+/// One sum of more than 2^31 elements and bytes; a broadcast where sums of u8 aren't supported. Takes 2 GiB a rank.
 void check_more_than_2_to_the_31(Communicator& communicator, const Setting& setting = {});
 
 }  // namespace dujiang::comm

@@ -15,9 +15,12 @@ foreach(n 1 2 3 4 5 7 8)
   set_tests_properties(test_hccl_${n}_ranks PROPERTIES LABELS ${label} TIMEOUT 600 PROCESSORS ${n}
                                                        ENVIRONMENT "${hccl_environment}")
 endforeach()
-add_test(NAME hccl_makes_and_ends_many_communicators COMMAND ${run_ranks} 4 $<TARGET_FILE:test_hccl_ranks> loops)
-set_tests_properties(hccl_makes_and_ends_many_communicators PROPERTIES LABELS full TIMEOUT 600 PROCESSORS 4
-                                                                       ENVIRONMENT "${hccl_environment}")
+function(hccl_part name part ranks)
+  add_test(NAME ${name} COMMAND ${run_ranks} ${ranks} $<TARGET_FILE:test_hccl_ranks> ${part})
+  set_tests_properties(${name} PROPERTIES LABELS full TIMEOUT 600 PROCESSORS ${ranks} ENVIRONMENT "${hccl_environment}")
+endfunction()
+hccl_part(hccl_makes_and_ends_many_communicators many 4)
+hccl_part(hccl_counts_beyond_2_to_the_31 large 2)
 
 add_executable(hccl_faulty_rank hccl_faulty_rank.cpp)
 target_link_libraries(hccl_faulty_rank PRIVATE comm_conformance)

@@ -1,6 +1,6 @@
 // One rank of a job over the nccl transport, started by run_ranks.sh. Compiled against the stand-in and, as
-// nccl_on_gpu, against the real libraries. Usage: nccl_ranks behaviour | hasty | conformance | gpus (prints how many
-// there are; status 77 and why when none)
+// nccl_on_gpu, against the real libraries. Usage: nccl_ranks made | behaviour | hasty | conformance | many
+// (communicators) | large (more than 2^31 elements) | gpus (prints how many there are; status 77 and why when none)
 
 #include <cstdio>
 #include <cstring>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "comm/bootstrap.h"
+#include "comm/host_group.h"
 #include "conformance.h"
 #include "nccl_rank.h"
 
@@ -18,6 +19,12 @@ using namespace dujiang::comm;
 using namespace std::chrono_literals;
 
 namespace {
+
+#ifdef NCCL_RANKS_ON_GPU
+constexpr bool on_gpu = true;
+#else
+constexpr bool on_gpu = false;
+#endif
 
 // `count` elements that the host and the GPU reach.
 template <class T>
@@ -203,7 +210,7 @@ void splits(Communicator& c) {
   }
 }
 
-// The suite's own threads share one stream, on which the ranks' orders would differ: here each has its own.
+// As the suite does, but without making memory meanwhile: this runs on GPUs, too.
 void works_from_two_threads(Communicator& c) {
   const auto other = c.split(0, 0);
   const auto run = [](Communicator& own) {
@@ -268,6 +275,28 @@ void is_made_by_name() {
   expect(world->transport() == "nccl" && value[0] == world->size(), "a communicator made by name sums over all ranks");
 }
 
+void conforms(Communicator& world, const std::string& what) {
+  CudaStream stream(world.device());
+  Setting setting{stream, pinned_memory};
+  setting.exact = !on_gpu;  // NCCL promises no order
+  if (what == "many") return check_many_communicators(world, 1000, setting);
+  if (what == "large") return check_more_than_2_to_the_31(world, setting);
+  check_operations(world, setting);
+  check_queued_operations(world, setting);
+  for (const std::size_t bytes : {HostGroup::small_bytes(world.size()), HostGroup::chunk_bytes(world.size())}) {
+    check_chunk_boundaries(world, static_cast<std::int64_t>(bytes), setting);
+  }
+  check_split(world, setting);
+  check_many_communicators(world, 20, setting);
+  if (!on_gpu) {  // a GPU may stand still while memory is made and given up, and then one thread waits for the other
+    setting.another_stream = [&world] {
+      auto own = std::make_shared<CudaStream>(world.device());
+      return std::shared_ptr<Stream>(own, &static_cast<Stream&>(*own));
+    };
+    check_two_threads(world, setting);
+  }
+}
+
 int run(const std::string& what) {
   if (what == "made") {
     is_made_by_name();
@@ -292,14 +321,8 @@ int run(const std::string& what) {
   }
   const auto watchdog = place.watchdog(60s);
   auto world = make_nccl_communicator(watchdog, place.rank, place.size, place.device, deadline);
-  if (what == "conformance") {
-    CudaStream stream(world->device());
-    const Setting setting{stream, pinned_memory};
-    check_operations(*world, setting);
-    check_queued_operations(*world, setting);
-    check_chunk_boundaries(*world, 64 * 1024, setting);
-    check_split(*world, setting);
-    check_many_communicators(*world, 20, setting);
+  if (what == "conformance" || what == "many" || what == "large") {
+    conforms(*world, what);
     return 0;
   }
   tells_what_it_supports(*world);

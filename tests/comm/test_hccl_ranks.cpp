@@ -1,5 +1,6 @@
 // Started by run_ranks.sh, one process for each rank: the unchanged hccl transport over the stand-in of HCCL and ACL.
-// With an argument "loops": many communicators, one after the other.
+// With an argument: many (communicators, one after the other) | large (more than 2^31 elements).
+// The suite's two threads are left out: HCCL forbids that two operations use one device at the same time.
 
 #include <cstring>
 #include <string_view>
@@ -145,13 +146,21 @@ int main(int argc, char** argv) {
                   world->local_rank(), world->local_size());
     AclStream stream(*world);
     const Setting setting = setting_of(*world, stream);
-    if (argc > 1 && std::string_view(argv[1]) == "loops") {
-      check_loops(*world, setting, 1000);
+    const std::string_view part = argc > 1 ? argv[1] : "";
+    if (part == "many") {
+      check_many_communicators(*world, 1000, setting);
+      return 0;
+    }
+    if (part == "large") {
+      check_more_than_2_to_the_31(*world, setting);
       return 0;
     }
     check_operations(*world, setting);
     check_queued_operations(*world, setting);
-    check_chunk_boundaries(*world, static_cast<std::int64_t>(HostGroup::chunk_bytes(world->size())), setting);
+    for (const std::size_t bytes : {HostGroup::small_bytes(world->size()), HostGroup::chunk_bytes(world->size())}) {
+      check_chunk_boundaries(*world, static_cast<std::int64_t>(bytes), setting);
+    }
+    check_many_communicators(*world, 20, setting);
     check_split(*world, setting);
     check_all_to_all(*world, stream);
     check_messages(*world, stream);
