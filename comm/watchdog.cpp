@@ -426,6 +426,14 @@ void Watchdog::end_by_sigterm() {
     std::this_thread::sleep_for(20ms);
   }
   if (ending_) return;
+  // mpirun may notice sooner than the store that a host can't be reached.
+  const auto wait = silent_ ? std::nullopt : longest_wait();
+  if (const auto job = wait ? ask<JobView>([this] { return look(); }, 200ms) : std::nullopt) {
+    const auto silent = [](const Peer& peer) { return peer.silent > 0; };
+    if (std::any_of(job->peers.begin(), job->peers.end(), silent)) {
+      return speak(describe_wait(*job, wait->communicator, wait->operation, wait->seconds));
+    }
+  }
   ask<bool>([this] { return store_->set(fmt::format("ended/{}", rank_), ended_sigterm), true; }, 200ms);
   SigtermNotice::end_by_default();
 }
