@@ -14,3 +14,4 @@ hosts_test(full test_comm_mpi 2+2+2 slow lossy)
 hosts_test(full fault_rank cut_a_host_of_two cut_a_host_of_three cut_the_host_of_rank_0 mpirun_gives_up_first
            the_store_gives_up_first)
 hosts_test(full dujiang train)
+hosts_test(full bootstrap_rank a_wall_before_the_store)

@@ -2,7 +2,8 @@
 # The mpi transport between hosts: network namespaces of this machine, joined by veth pairs on a bridge. Each host has
 # its own name, /dev/shm and session folder, and every test checks that the bytes which had to cross did cross the wire.
 # Usage: hosts.sh MPIRUN PROGRAM TEST, where TEST is a layout (2+1: two ranks on the first host and one on the second),
-# slow or lossy of test_comm_mpi, cut_..., mpirun_... or the_store_... of fault_rank, or train of dujiang.
+# slow or lossy of test_comm_mpi, cut_..., mpirun_... or the_store_... of fault_rank, a_wall_...
+# of bootstrap_rank, or train of dujiang.
 # Exit status 77: skipped. All of it, processes, interfaces and files, lives in namespaces that end with this script.
 # shellcheck disable=SC2317  # the tests are called by name
 set -uo pipefail
@@ -269,6 +270,26 @@ mpirun_gives_up_first() { retry 5 && cut_off 2+2 hostb "0 1" 60 40 "$(waits_for 
 # The store gives the host up after half a minute.
 the_store_gives_up_first() {
   retry 7 && cut_off 1+1+1 hostc "0 1" 100 40 "rank 2's process is gone .* was in $place"
+}
+
+# A wall that lets MPI through and not what leads to the store: told with every address that was tried.
+a_wall_before_the_store() {
+  local status=0
+  command -v nft >/dev/null || skip "there is no nft (package nftables)"
+  on hosta nft -f - <<'RULES' || skip "the kernel can't drop what begins a connection"
+table inet wall {
+  chain input {
+    type filter hook input priority 0;
+    iifname "eth0" tcp flags & (syn | ack) == syn tcp dport 32768-65535 counter drop
+  }
+}
+RULES
+  job 1+1 --mca btl_tcp_port_min_v4 20000 --mca btl_tcp_port_range_v4 100 --mca oob_tcp_dynamic_ipv4_ports 21000-21099 \
+    "$program" mpi 8000 >"$log" 2>&1 || status=$?
+  [[ $status == 2 ]] || complain "exit status $status, expected 2"
+  grep -Eq "^dujiang: rank 1 of 2: .*can't reach the store of rank 0 .*: 172\.17\.0\.1:[0-9]+: Connection refused; 10\.77\.0\.1:[0-9]+: no answer" "$log" ||
+    complain "rank 1 doesn't say what it tried"
+  nothing_left 5
 }
 
 make_hosts || skip "the hosts could not be set up"
