@@ -16,6 +16,7 @@
 
 #include "comm/bootstrap_guard.h"
 #include "comm/hccl_communicator.h"
+#include "comm/host_blocks.h"
 #include "comm/mpi_communicator.h"
 #include "comm/mpi_session.h"
 #include "comm/self_communicator.h"
@@ -166,17 +167,23 @@ bool same_fault(std::string a, std::string b) {
   return a == b;
 }
 
-// Tells the other ranks why this one ends. Returns whether another failed first, so that this failure may follow.
-bool tell_others(const std::vector<Member>& members, const std::string& line) {
+// Tells the other ranks why this one ends. Returns whether another failed first, so that this failure may follow. One
+// that certainly follows waits for its cause to be told, and is told itself only where no other is.
+bool tell_others(const std::vector<Member>& members, const std::string& line, bool certainly_follows) {
   bool follows = false;
   try {
     for (const auto& m : members) {
       if (m.watchdog) m.watchdog->silence();
     }
     // A rank that leaves with an error makes others fail before it has unwound and can say so.
-    if (!members.empty()) std::this_thread::sleep_for(100ms);
-    for (const auto& [rank, told] : failures_elsewhere(members)) follows = follows || !same_fault(told, line);
-    for (const auto& m : members) m.store->set(fmt::format("ended/{}", m.rank), line);
+    const auto deadline = Clock::now() + (certainly_follows ? 2000ms : 100ms);
+    do {
+      if (!members.empty()) std::this_thread::sleep_for(50ms);
+      for (const auto& [rank, told] : failures_elsewhere(members)) follows = follows || !same_fault(told, line);
+    } while (!members.empty() && !follows && Clock::now() < deadline);
+    for (const auto& m : members) {
+      if (!(certainly_follows && follows)) m.store->set(fmt::format("ended/{}", m.rank), line);
+    }
     for (const auto& m : members) m.store->abandon();
   } catch (const std::exception&) {
     for (const auto& m : members) m.store->abandon();  // the store is gone: nobody to tell
@@ -185,9 +192,10 @@ bool tell_others(const std::vector<Member>& members, const std::string& line) {
 }
 
 // Prints once for the job: ranks that fail alike are ended by the lowest before their turn comes.
-int end_job(const Launch& launch, const std::vector<Member>& members, const std::string& message, int status) {
+int end_job(const Launch& launch, const std::vector<Member>& members, const std::string& message, int status,
+            bool follows_another = false) {
   const std::string line = message.substr(0, std::min<std::size_t>(message.find('\n'), 1000));
-  const bool follows = tell_others(members, line);
+  const bool follows = tell_others(members, line, follows_another);
   if (launch.rank > 0 || follows) {
     std::signal(SIGTERM, SIG_DFL);
     // MPI_Abort reaches the others within milliseconds; mpirun takes a second to end those that never called MPI.
@@ -260,6 +268,8 @@ int run_job(const std::function<int()>& body) {
   try {
     launch = detect_launch();
     return body();
+  } catch (const Abandoned& e) {
+    return end_job(launch, members, e.what(), e.exit_status(), true);
   } catch (const Error& e) {
     return end_job(launch, members, e.what(), e.exit_status());
   } catch (const std::exception& e) {

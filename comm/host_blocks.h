@@ -21,6 +21,12 @@ class Abandoned : public Error {
   using Error::Error;
 };
 
+/// The ranks' requests differ: every rank throws the same.
+class Disagreement : public Error {
+ public:
+  using Error::Error;
+};
+
 class HostBlocks {
  public:
   /// What a rank says of its next operation.
@@ -30,7 +36,7 @@ class HostBlocks {
     std::int64_t longest;         ///< of the pieces of all_to_all
     std::uint32_t small;          ///< its data lie in small() already
     std::uint32_t source_line;
-    char source_file[88];
+    char source_file[216];  ///< its end, where it is longer
   };
 
   static std::size_t block_bytes(int size);

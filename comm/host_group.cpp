@@ -4,6 +4,7 @@
 #include <cstring>
 #include <numeric>
 
+#include "comm/publication.h"
 #include "comm/slices.h"
 #include "comm/tree_reduce.h"
 #include "framework/base/check.h"
@@ -88,12 +89,12 @@ HostGroup::Mode HostGroup::agree(const Request& q) const {
   bool all_small = true, all_reached = true;
   const auto said = [&](int rank) {
     const auto& a = blocks_.announced(rank);
-    return fmt::format("{} (called from {}:{})", a.signature.str(), a.source_file, a.source_line);
+    return fmt::format("{} (called from {})", a.signature.str(), place_of(a.source_file, a.source_line));
   };
   for (int r = 0; r < size(); ++r) {
     const HostBlocks::Announcement& theirs = blocks_.announced(r);
     if (theirs.signature != blocks_.announced(0).signature) {
-      fail("ranks disagree: rank 0 asks for {}, rank {} for {}", said(0), r, said(r));
+      throw Disagreement(fmt::format("ranks disagree: rank 0 asks for {}, rank {} for {}", said(0), r, said(r)));
     }
     all_small = all_small && theirs.small != 0;
     all_reached = all_reached && theirs.send != 0 && theirs.receive != 0;

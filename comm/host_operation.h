@@ -21,8 +21,10 @@ void run_noted(const Communicator& communicator, const Request& q, Body body, Fa
   try {
     body();
   } catch (const std::exception& e) {
-    const std::string why = fmt::format("{} ({}, rank {} of {}): {}", name_of(q.op), communicator.transport(),
-                                        communicator.rank(), communicator.size(), e.what());
+    const std::string why = dynamic_cast<const Disagreement*>(&e) != nullptr
+                                ? e.what()
+                                : fmt::format("{} ({}, rank {} of {}): {}", name_of(q.op), communicator.transport(),
+                                              communicator.rank(), communicator.size(), e.what());
     failed(why);
     flight.fail(q.id, why);
     if (dynamic_cast<const Abandoned*>(&e) != nullptr) throw Abandoned(why);

@@ -8,6 +8,7 @@
 #include <exception>
 #include <future>
 
+#include "comm/host_blocks.h"
 #include "comm/mpi_check.h"
 #include "framework/base/check.h"
 
@@ -15,6 +16,8 @@ namespace dujiang::comm {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr const char* abandoned = "abandoned: an earlier operation failed, or the job is ending";
 
 // How long to sleep between polls: not at all for what is about to arrive, then longer the longer it takes: a transfer
 // is noticed late by an eighth of its time at most, and a peer that comes seconds late costs next to no processor time.
@@ -30,13 +33,13 @@ class MpiSession::Transfer {
  public:
   std::vector<MPI_Request> requests;  // of MPI's thread alone
 
-  void complete(std::string why) {
+  void complete(std::exception_ptr why) {
     const std::lock_guard lock(mutex_);
     error_ = std::move(why);
     done_ = true;
     changed_.notify_all();
   }
-  std::string wait() {
+  std::exception_ptr wait() {
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [this] { return done_; });
     return error_;
@@ -46,7 +49,7 @@ class MpiSession::Transfer {
   std::mutex mutex_;
   std::condition_variable changed_;
   bool done_ = false;
-  std::string error_;
+  std::exception_ptr error_;
 };
 
 bool mpi_running() {
@@ -132,7 +135,7 @@ std::shared_ptr<MpiSession::Transfer> MpiSession::start(void* mpi_comm, std::vec
   post([this, transfer, comm = static_cast<MPI_Comm>(mpi_comm), messages = std::move(messages)] {
     transfer->requests.assign(messages.size(), MPI_REQUEST_NULL);
     try {
-      DUJIANG_CHECK(!cancelled_, "abandoned: an earlier operation failed, or the job is ending");
+      if (cancelled_) throw Abandoned(abandoned);
       for (std::size_t i = 0; i < messages.size(); ++i) {
         const auto& m = messages[i];
         const int bytes = static_cast<int>(m.bytes);
@@ -143,16 +146,15 @@ std::shared_ptr<MpiSession::Transfer> MpiSession::start(void* mpi_comm, std::vec
         }
       }
       active_.push_back(transfer);
-    } catch (const std::exception& e) {
-      transfer->complete(e.what());
+    } catch (...) {
+      transfer->complete(std::current_exception());
     }
   });
   return transfer;
 }
 
 void MpiSession::wait(Transfer& transfer) {
-  const std::string error = transfer.wait();
-  if (!error.empty()) fail("{}", error);
+  if (const auto error = transfer.wait()) std::rethrow_exception(error);
 }
 
 void MpiSession::cancel() {
@@ -184,15 +186,15 @@ void MpiSession::run() {
     for (auto i = active_.begin(); i != active_.end();) {
       auto& transfer = **i;
       int done = 0;
-      std::string error;
+      std::exception_ptr error;
       if (cancelled_) {
-        error = "abandoned: an earlier operation failed, or the job is ending";
+        error = std::make_exception_ptr(Abandoned(abandoned));
       } else if (const int code = MPI_Testall(static_cast<int>(transfer.requests.size()), transfer.requests.data(),
                                               &done, MPI_STATUSES_IGNORE);
                  code != MPI_SUCCESS) {
-        error = mpi_error(code, "MPI_Testall");
+        error = std::make_exception_ptr(Error(mpi_error(code, "MPI_Testall")));
       }
-      if (done == 0 && error.empty()) {
+      if (done == 0 && !error) {
         ++i;
         continue;
       }

@@ -115,10 +115,13 @@ std::int64_t clock_ms(Flight::Clock::time_point time) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(time.time_since_epoch()).count();
 }
 
-std::string place_of(const std::source_location& where) {
-  std::string_view file = where.file_name();
+std::string place_of(std::string_view file, std::uint32_t line) {
   if (file.starts_with(source_root())) file.remove_prefix(source_root().size());
-  return fmt::format("{}:{}", file, where.line());
+  return fmt::format("{}:{}", file, line);
+}
+
+std::string place_of(const std::source_location& where) {
+  return place_of(where.file_name(), where.line());
 }
 
 const SeenOperation* SeenCommunicator::find(std::uint64_t number) const {

@@ -47,6 +47,7 @@ std::optional<int> rank_after(std::string_view key, std::string_view prefix);
 std::int64_t clock_ms(Flight::Clock::time_point time = Flight::Clock::now());
 /// A place in the source relative to the source tree: "comm/publication.cpp:12".
 std::string place_of(const std::source_location& where);
+std::string place_of(std::string_view file, std::uint32_t line);
 
 SeenOperation seen(const Flight::Entry& entry);
 SeenCommunicator seen(const Flight::Snapshot& snapshot, bool closed);
