@@ -6,8 +6,8 @@
 #include <charconv>
 #include <cstdint>
 #include <cstdlib>
-#include <regex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "framework/base/check.h"
@@ -47,6 +47,50 @@ bool is_address(const std::string& text) {
   return ::inet_pton(AF_INET, text.c_str(), bytes) == 1 || ::inet_pton(AF_INET6, text.c_str(), bytes) == 1;
 }
 
+// Whether `text` is one or more pieces between separators, of which each is `right`.
+template <class Right>
+bool all_pieces(std::string_view text, char separator, const Right& right) {
+  for (;;) {
+    const auto end = text.find(separator);
+    if (!right(text.substr(0, end))) return false;
+    if (end == std::string_view::npos) return true;
+    text.remove_prefix(end + 1);
+  }
+}
+
+// Letters and digits, and `others`.
+bool is_name(std::string_view text, std::string_view others) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [&](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+           others.find(c) != std::string_view::npos;
+  });
+}
+
+// "eth0,eth1" are prefixes, "=eth0" exact names, "^" and "^=" all but these.
+bool is_interfaces(std::string_view text) {
+  if (text.starts_with('^')) text.remove_prefix(1);
+  if (text.starts_with('=')) text.remove_prefix(1);
+  return all_pieces(text, ',', [](std::string_view name) { return is_name(name, "_.:@-"); });
+}
+
+// "level0:NA;level1:ring"
+bool is_levels(std::string_view text) {
+  constexpr std::string_view level = "level0:";
+  return all_pieces(text, ';', [&](std::string_view piece) {
+    return piece.size() > level.size() && piece.starts_with("level") && piece[5] >= '0' && piece[5] <= '3' &&
+           piece[6] == ':' && is_name(piece.substr(level.size()), "_-");
+  });
+}
+
+// The same for each operation: "allreduce=level0:NA/allgather=level0:ring".
+bool is_algorithms(std::string_view text) {
+  return is_levels(text) || all_pieces(text, '/', [](std::string_view piece) {
+           const auto equals = piece.find('=');
+           return equals != std::string_view::npos && is_name(piece.substr(0, equals), "") &&
+                  is_levels(piece.substr(equals + 1));
+         });
+}
+
 }  // namespace
 
 void check_hccl_environment(std::optional<std::chrono::milliseconds> bootstrap_timeout) {
@@ -68,21 +112,11 @@ void check_hccl_environment(std::optional<std::chrono::milliseconds> bootstrap_t
   if (const auto address = value_of("HCCL_IF_IP"); address && !is_address(*address)) {
     refuse("HCCL_IF_IP", *address, "the IPv4 or IPv6 address of one of this host's network interfaces");
   }
-  if (const auto names = value_of("HCCL_SOCKET_IFNAME")) {
-    // eth0,eth1 prefixes; =eth0 exact names; ^ and ^= all but these
-    static const std::regex form("\\^?=?[A-Za-z0-9_.:@-]+(,[A-Za-z0-9_.:@-]+)*");
-    if (!std::regex_match(*names, form)) {
-      refuse("HCCL_SOCKET_IFNAME", *names, "names of network interfaces, as eth0, =eth0,eth1 or ^docker");
-    }
+  if (const auto names = value_of("HCCL_SOCKET_IFNAME"); names && !is_interfaces(*names)) {
+    refuse("HCCL_SOCKET_IFNAME", *names, "names of network interfaces, as eth0, =eth0,eth1 or ^docker");
   }
-  if (const auto algorithm = value_of("HCCL_ALGO")) {
-    static const std::regex level("level[0-3]:[A-Za-z0-9_-]+(;level[0-3]:[A-Za-z0-9_-]+)*");
-    static const std::regex operations(
-        "[a-z]+=level[0-3]:[A-Za-z0-9_-]+(;level[0-3]:[A-Za-z0-9_-]+)*"
-        "(/[a-z]+=level[0-3]:[A-Za-z0-9_-]+(;level[0-3]:[A-Za-z0-9_-]+)*)*");
-    if (!std::regex_match(*algorithm, level) && !std::regex_match(*algorithm, operations)) {
-      refuse("HCCL_ALGO", *algorithm, "an algorithm for each level, as level0:NA;level1:ring");
-    }
+  if (const auto algorithm = value_of("HCCL_ALGO"); algorithm && !is_algorithms(*algorithm)) {
+    refuse("HCCL_ALGO", *algorithm, "an algorithm for each level, as level0:NA;level1:ring");
   }
 }
 

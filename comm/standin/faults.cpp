@@ -1,35 +1,72 @@
 #include "comm/standin/faults.h"
 
+#include <algorithm>
+#include <charconv>
 #include <cstdlib>
-#include <regex>
 #include <sstream>
+#include <string_view>
+#include <utility>
 
 #include "framework/base/check.h"
 
 namespace dujiang::standin {
 
+namespace {
+
+std::optional<int> number(std::string_view text) {
+  int value = 0;
+  const char* end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || stop != end || value < 0) return std::nullopt;
+  return value;
+}
+
+// Whether `text` says what happens: "9", "async:21" or a word.
+bool read_kind(std::string_view text, Fault& fault) {
+  constexpr std::pair<std::string_view, Fault::Kind> words[] = {{"hang", Fault::Kind::hang},
+                                                                {"block", Fault::Kind::block},
+                                                                {"crash", Fault::Kind::crash},
+                                                                {"corrupt", Fault::Kind::corrupt}};
+  for (const auto& [word, kind] : words) {
+    if (text == word) {
+      fault.kind = kind;
+      return true;
+    }
+  }
+  constexpr std::string_view async = "async:";
+  if (text.starts_with(async)) {
+    fault.kind = Fault::Kind::async;
+    text.remove_prefix(async.size());
+  }
+  fault.value = number(text).value_or(-1);
+  return fault.value >= 0;
+}
+
+// [RANK:]FUNCTION@CALL=KIND
+bool read(std::string_view text, Fault& fault) {
+  const auto equals = text.find('='), at = text.find('@');
+  if (equals == text.npos || at == text.npos || at > equals || !read_kind(text.substr(equals + 1), fault)) return false;
+  fault.call = number(text.substr(at + 1, equals - at - 1)).value_or(-1);
+  text = text.substr(0, at);
+  if (const auto colon = text.find(':'); colon != text.npos) {
+    fault.rank = number(text.substr(0, colon)).value_or(-1);
+    if (fault.rank < 0) return false;
+    text.remove_prefix(colon + 1);
+  }
+  fault.function = text;
+  const auto letter = [](char c) { return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z'); };
+  return fault.call >= 0 && !text.empty() && std::all_of(text.begin(), text.end(), letter);
+}
+
+}  // namespace
+
 std::vector<Fault> parse_faults(const std::string& text) {
-  static const std::regex form(R"((?:(\d+):)?([A-Za-z]+)@(\d+)=(?:(\d+)|async:(\d+)|(hang|block|crash|corrupt)))");
   std::vector<Fault> faults;
   std::istringstream stream(text);
   for (std::string part; std::getline(stream, part, ';');) {
-    std::smatch match;
-    DUJIANG_CHECK(std::regex_match(part, match, form),
-                  "stand-in: \"{}\" is no fault, expected as 1:HcclAllReduce@3=hang", part);
     Fault fault;
-    if (match[1].matched) fault.rank = std::stoi(match[1]);
-    fault.function = match[2];
-    fault.call = std::stoi(match[3]);
-    if (match[4].matched) fault.value = std::stoi(match[4]);
-    if (match[5].matched) {
-      fault.kind = Fault::Kind::async;
-      fault.value = std::stoi(match[5]);
-    }
-    if (match[6] == "hang") fault.kind = Fault::Kind::hang;
-    if (match[6] == "block") fault.kind = Fault::Kind::block;
-    if (match[6] == "crash") fault.kind = Fault::Kind::crash;
-    if (match[6] == "corrupt") fault.kind = Fault::Kind::corrupt;
-    faults.push_back(fault);
+    DUJIANG_CHECK(read(part, fault), "stand-in: \"{}\" is no fault, expected as 1:HcclAllReduce@3=hang", part);
+    faults.push_back(std::move(fault));
   }
   return faults;
 }

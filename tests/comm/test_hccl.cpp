@@ -157,7 +157,12 @@ const std::array variables{
     Change{"HCCL_DETERMINISTIC", "1", "false, true or strict"},
     Change{"HCCL_IF_IP", "host7", "the IPv4 or IPv6 address"},
     Change{"HCCL_SOCKET_IFNAME", "eth0 eth1", "names of network interfaces"},
+    Change{"HCCL_SOCKET_IFNAME", "eth0,", "names of network interfaces"},
+    Change{"HCCL_SOCKET_IFNAME", "^", "names of network interfaces"},
     Change{"HCCL_ALGO", "ring", "an algorithm for each level"},
+    Change{"HCCL_ALGO", "level0:NA;level4:ring", "an algorithm for each level"},
+    Change{"HCCL_ALGO", "level0:", "an algorithm for each level"},
+    Change{"HCCL_ALGO", "allreduce=ring", "an algorithm for each level"},
 };
 
 }  // namespace
@@ -182,6 +187,9 @@ BOOST_AUTO_TEST_CASE(right_variables_are_taken) {
   std::vector<std::unique_ptr<Variable>> set;
   for (const auto& [name, value] : right) set.push_back(std::make_unique<Variable>(name, value));
   BOOST_CHECK_NO_THROW(check_hccl_environment(std::chrono::seconds(120)));
+  set.push_back(std::make_unique<Variable>("HCCL_ALGO", "allreduce=level0:NA;level1:ring/allgather=level1:H-D_R"));
+  set.push_back(std::make_unique<Variable>("HCCL_SOCKET_IFNAME", "^=eth0"));
+  BOOST_CHECK_NO_THROW(check_hccl_environment());
   expect_in(refusal_of([] { check_hccl_environment(std::chrono::milliseconds(119'500)); }),
             "HCCL_CONNECT_TIMEOUT is 120 s, but comm.bootstrap_timeout would end the job after 119.5 s");
 }
