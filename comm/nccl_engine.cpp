@@ -70,10 +70,7 @@ void NcclOperation::wait_host() {
   Pause pause(500us);
   while (!query()) std::this_thread::sleep_for(pause.next());
   std::unique_lock lock(engine_->mutex_);
-  if (why_.empty()) return;
-  // The buffers are the caller's again once nothing on the GPU can touch them.
-  engine_->changed_.wait(lock, [this] { return engine_->comm_ == nullptr && !engine_->ending_; });
-  throw Error(why_);
+  if (!why_.empty()) engine_->throw_aborted(lock);
 }
 
 bool NcclOperation::query() {
@@ -108,6 +105,14 @@ void NcclEngine::throw_failure() const {
   if (!why_.empty()) throw Error(why_);
 }
 
+// The same for who has given buffers to an operation: they are the caller's again once nothing on the GPU can touch
+// them.
+void NcclEngine::throw_aborted(Lock& lock) {
+  if (why_.empty()) return;
+  changed_.wait(lock, [this] { return comm_ == nullptr && !ending_; });
+  throw Error(why_);
+}
+
 void NcclEngine::complete(NcclOperation& operation) {
   operation.done_ = true;
   flight_->finish(operation.id_);
@@ -140,12 +145,12 @@ Work NcclEngine::start(const Request& request, Stream& stream, const std::functi
   const int result = settle(lock, launch(comm_));
   if (result != ncclSuccess) {
     fail_all(fmt::format("{} could not be started: {}", naming(*operation), nccl_sentence(result, comm_)));
-    throw_failure();
+    throw_aborted(lock);
   }
   const auto error = cudaEventRecord(operation->event_, static_cast<cudaStream_t>(stream.handle()));
   if (error != cudaSuccess) {
     fail_all(fmt::format("{}: no event could be recorded: {}", naming(*operation), cuda_sentence(error)));
-    throw_failure();
+    throw_aborted(lock);
   }
   operation->recorded_ = true;
   return Work(operation);
@@ -162,7 +167,7 @@ int NcclEngine::settle(Lock& lock, int result) {
     lock.unlock();
     std::this_thread::sleep_for(pause.next());
     lock.lock();
-    throw_failure();
+    throw_aborted(lock);
   }
   return result;
 }

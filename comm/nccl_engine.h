@@ -76,6 +76,7 @@ class NcclEngine : public std::enable_shared_from_this<NcclEngine> {
   std::string naming(const NcclOperation& operation) const;
   void fail_all(const std::string& why);
   void throw_failure() const;
+  void throw_aborted(Lock& lock);
   void complete(NcclOperation& operation);
   bool finished(NcclOperation& operation);
   bool poll();
