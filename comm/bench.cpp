@@ -7,8 +7,8 @@
 #include <limits>
 #include <vector>
 
-#include "comm/mpi_communicator.h"
-#include "comm/mpi_plain.h"
+#include "comm/mpi/mpi_communicator.h"
+#include "comm/mpi/mpi_plain.h"
 #include "framework/base/allocator.h"
 #include "framework/base/check.h"
 

@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "comm/communicator.h"
-#include "comm/mpi_session.h"
+#include "comm/mpi/mpi_session.h"
 
 namespace dujiang::comm {
 

@@ -14,16 +14,16 @@
 #include <sstream>
 #include <thread>
 
-#include "comm/bootstrap_guard.h"
-#include "comm/hccl_communicator.h"
-#include "comm/host_blocks.h"
-#include "comm/mpi_communicator.h"
-#include "comm/mpi_session.h"
-#include "comm/self_communicator.h"
-#include "comm/socket.h"
+#include "comm/hccl/hccl_communicator.h"
+#include "comm/host/host_blocks.h"
+#include "comm/host/self_communicator.h"
+#include "comm/mpi/mpi_communicator.h"
+#include "comm/mpi/mpi_session.h"
+#include "comm/rendezvous/bootstrap_guard.h"
+#include "comm/rendezvous/socket.h"
 #include "framework/base/check.h"
 #ifdef DUJIANG_HAVE_NCCL
-#include "comm/nccl_communicator.h"
+#include "comm/nccl/nccl_communicator.h"
 #endif
 
 namespace dujiang::comm {

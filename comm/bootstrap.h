@@ -8,8 +8,8 @@
 #include <string_view>
 
 #include "comm/communicator.h"
-#include "comm/launch_environment.h"
-#include "comm/watchdog.h"
+#include "comm/rendezvous/launch_environment.h"
+#include "comm/watch/watchdog.h"
 
 namespace dujiang::comm {
 

@@ -5,7 +5,7 @@
 #include <chrono>
 #include <cstring>
 
-#include "comm/watchdog.h"
+#include "comm/watch/watchdog.h"
 #include "framework/base/allocator.h"
 #include "framework/base/check.h"
 

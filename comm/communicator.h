@@ -23,7 +23,7 @@
 #include <string_view>
 #include <vector>
 
-#include "comm/flight.h"
+#include "comm/watch/flight.h"
 #include "framework/base/device.h"
 #include "framework/base/dtype.h"
 #include "framework/base/view.h"

@@ -8,7 +8,7 @@
 #include <mutex>
 #include <string>
 
-#include "comm/hccl_abi.h"
+#include "comm/hccl/hccl_abi.h"
 #include "comm/standin/device_runtime.h"
 #include "comm/standin/faults.h"
 

@@ -24,7 +24,7 @@
 #include <set>
 #include <thread>
 
-#include "comm/rank_table.h"
+#include "comm/hccl/rank_table.h"
 #include "comm/standin/cluster_meeting.h"
 #include "comm/standin/hccl_machine.h"
 #include "comm/standin/rank_group.h"

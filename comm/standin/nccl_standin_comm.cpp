@@ -8,7 +8,7 @@
 #include <mutex>
 #include <vector>
 
-#include "comm/host_group.h"
+#include "comm/host/host_group.h"
 
 using namespace dujiang;
 using namespace dujiang::standin;

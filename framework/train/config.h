@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "comm/watchdog.h"
+#include "comm/watch/watchdog.h"
 #include "data/corpus/pipeline.h"
 #include "data/loader/sampler.h"
 #include "framework/models/model_config.h"

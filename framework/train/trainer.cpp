@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "comm/trace.h"
+#include "comm/watch/trace.h"
 #include "data/loader/loader.h"
 #include "data/tokenizer/tokenizer.h"
 #include "framework/base/allocator.h"

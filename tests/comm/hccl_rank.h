@@ -7,7 +7,7 @@
 #include <string>
 
 #include "comm/bootstrap.h"
-#include "comm/hccl_library.h"
+#include "comm/hccl/hccl_library.h"
 #include "conformance.h"
 #include "framework/base/check.h"
 

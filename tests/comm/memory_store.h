@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "comm/store.h"
+#include "comm/rendezvous/store.h"
 
 namespace dujiang::comm {
 

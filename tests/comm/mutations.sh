@@ -21,13 +21,13 @@ mutant() {
     failures=1
     return
   fi
-  FROM=$from TO=$to perl -pe 's/\Q$ENV{FROM}\E/$ENV{TO}/' "$source_folder/comm/$file" >"$work/$file"
+  FROM=$from TO=$to perl -pe 's/\Q$ENV{FROM}\E/$ENV{TO}/' "$source_folder/comm/$file" >"$work/$(basename "$file")"
   local compile link
   compile=$(grep -F -- "-c $source_folder/comm/$file" "$work/commands" | head -1)
   compile=${compile% -MD *}
   # shellcheck disable=SC2001
   compile=$(sed -e 's/ -Werror//' -e 's/ -c .*//' -e 's/ -o [^ ]*//' <<<"$compile")
-  bash -c "$compile -w -I$source_folder/comm -c $work/$file -o $work/mutant.o"
+  bash -c "$compile -w -I$source_folder/comm -c $work/$(basename "$file") -o $work/mutant.o"
   link=$(tail -1 "$work/commands")
   link=${link//-o tests\/comm\/test_comm /-o $work\/test_comm $work\/mutant.o }
   bash -c "$link"
@@ -41,22 +41,22 @@ mutant() {
   fi
 }
 
-mutant "wrong chunk: another rank's piece of staging is reduced" host_group.cpp \
+mutant "wrong chunk: another rank's piece of staging is reduced" host/host_group.cpp \
   ': blocks_.stage(r, round(k), rank_);' ': blocks_.stage(r, round(k), (rank_ + 1) % size());'
-mutant "dropped last element of a slice that is read where it lies" host_group.cpp \
+mutant "dropped last element of a slice that is read where it lies" host/host_group.cpp \
   'reduce_tree({dtype, dtype, q.reduce, size()}, sources, to, count);' \
   'reduce_tree({dtype, dtype, q.reduce, size()}, sources, to, count - 1);'
-mutant "wrong root of a broadcast" host_group.cpp \
+mutant "wrong root of a broadcast" host/host_group.cpp \
   'copy_bytes(q.receive.data, blocks_.small(q.root), bytes_of(q.receive));' \
   'copy_bytes(q.receive.data, blocks_.small(0), bytes_of(q.receive));'
-mutant "stale buffer: the result of the round before" host_group.cpp \
+mutant "stale buffer: the result of the round before" host/host_group.cpp \
   'blocks_.stage(r, round(k - 1), size()), bytes(r, k - 1));' \
   'blocks_.stage(r, round(k), size()), bytes(r, k - 1));'
-mutant "missing wait at the end of an operation" host_group.cpp \
+mutant "missing wait at the end of an operation" host/host_group.cpp \
   'blocks_.tick();  // nobody may touch a buffer that others still use' 'blocks_.tick(); return;'
-mutant "sums in another order than the tree's" tree_reduce.cpp \
+mutant "sums in another order than the tree's" host/tree_reduce.cpp \
   'std::bit_ceil(static_cast<unsigned>(n)) / 2);' 'n - 1);'
-mutant "rounded twice: an average divides what was rounded" tree_reduce.cpp \
+mutant "rounded twice: an average divides what was rounded" host/tree_reduce.cpp \
   'if constexpr (R == Reduce::avg) value /= divisor;' \
   'if constexpr (R == Reduce::avg) value = static_cast<P>(static_cast<T>(value)) / divisor;'
 exit $failures

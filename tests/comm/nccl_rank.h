@@ -8,9 +8,9 @@
 #include <memory>
 #include <string>
 
-#include "comm/nccl_communicator.h"
-#include "comm/store.h"
-#include "comm/watchdog.h"
+#include "comm/nccl/nccl_communicator.h"
+#include "comm/rendezvous/store.h"
+#include "comm/watch/watchdog.h"
 #include "framework/base/check.h"
 
 namespace dujiang::comm {

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "comm/bootstrap.h"
-#include "comm/host_group.h"
+#include "comm/host/host_group.h"
 #include "conformance.h"
 #include "nccl_rank.h"
 

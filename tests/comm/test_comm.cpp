@@ -5,11 +5,11 @@
 #include <cstdlib>
 
 #include "comm/bootstrap.h"
-#include "comm/host_group.h"
-#include "comm/self_communicator.h"
-#include "comm/thread_communicator.h"
-#include "comm/tree_reduce.h"
-#include "comm/worker.h"
+#include "comm/host/host_group.h"
+#include "comm/host/self_communicator.h"
+#include "comm/host/thread_communicator.h"
+#include "comm/host/tree_reduce.h"
+#include "comm/host/worker.h"
 #include "conformance.h"
 #include "framework/base/check.h"
 

@@ -8,8 +8,8 @@
 #include <string>
 
 #include "comm/bootstrap.h"
-#include "comm/host_group.h"
-#include "comm/mpi_communicator.h"
+#include "comm/host/host_group.h"
+#include "comm/mpi/mpi_communicator.h"
 #include "conformance.h"
 #include "framework/base/check.h"
 

@@ -10,9 +10,9 @@
 #include <set>
 #include <thread>
 
-#include "comm/hccl_environment.h"
-#include "comm/hccl_library.h"
-#include "comm/rank_table.h"
+#include "comm/hccl/hccl_environment.h"
+#include "comm/hccl/hccl_library.h"
+#include "comm/hccl/rank_table.h"
 #include "comm/standin/device_runtime.h"
 #include "comm/standin/faults.h"
 #include "framework/base/check.h"

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <thread>
 
-#include "comm/host_group.h"
+#include "comm/host/host_group.h"
 #include "hccl_rank.h"
 
 using namespace dujiang;

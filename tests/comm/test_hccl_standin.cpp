@@ -5,7 +5,7 @@
 #include <functional>
 #include <thread>
 
-#include "comm/hccl_library.h"
+#include "comm/hccl/hccl_library.h"
 #include "framework/base/check.h"
 
 using namespace dujiang;

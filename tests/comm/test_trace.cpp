@@ -1,6 +1,6 @@
 // The trace of a rank's operations.
 
-#include "comm/trace.h"
+#include "comm/watch/trace.h"
 
 #include <boost/test/unit_test.hpp>
 #include <fstream>
@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "comm/communicator.h"
-#include "comm/self_communicator.h"
+#include "comm/host/self_communicator.h"
 #include "framework/base/check.h"
 #include "tests/support/temp_folder.h"
 

@@ -1,7 +1,7 @@
 // The watchdog among threads that share a store in memory. Times are short; nothing here asserts that something is
 // quick, but for bounds that a loaded machine keeps too.
 
-#include "comm/watchdog.h"
+#include "comm/watch/watchdog.h"
 
 #include <boost/test/unit_test.hpp>
 #include <thread>

@@ -2,7 +2,7 @@
 
 #include <boost/test/unit_test.hpp>
 
-#include "comm/watchdog_report.h"
+#include "comm/watch/watchdog_report.h"
 
 using namespace dujiang;
 using namespace dujiang::comm;

@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "comm/self_communicator.h"
+#include "comm/host/self_communicator.h"
 #include "data/loader/batch.h"
 #include "framework/base/philox.h"
 #include "framework/train/train_step.h"

@@ -2,7 +2,7 @@
 
 #include <boost/test/unit_test.hpp>
 
-#include "comm/thread_communicator.h"
+#include "comm/host/thread_communicator.h"
 #include "framework/train/lr_schedule.h"
 #include "tests/framework/batches.h"
 #include "tests/support/views.h"

@@ -4,7 +4,7 @@
 #include <csignal>
 #include <thread>
 
-#include "comm/self_communicator.h"
+#include "comm/host/self_communicator.h"
 #include "framework/train/trainer.h"
 #include "tests/framework/synthetic.h"
 

@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "comm/self_communicator.h"
+#include "comm/host/self_communicator.h"
 #include "framework/base/threads.h"
 #include "framework/train/lr_schedule.h"
 #include "framework/train/train_step.h"

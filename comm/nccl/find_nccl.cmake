@@ -1,0 +1,26 @@
+# The nccl transport, where there are NCCL (2.19 or later, for what the transport uses) and the CUDA runtime. Elsewhere
+# it is left out, and make_communicator refuses it by name.
+find_package(CUDAToolkit QUIET)
+find_path(DUJIANG_CUDA_INCLUDE cuda_runtime_api.h HINTS ${CUDAToolkit_INCLUDE_DIRS} PATHS /usr/local/cuda/include)
+find_library(DUJIANG_CUDA_RUNTIME cudart HINTS ${CUDAToolkit_LIBRARY_DIR} PATHS /usr/local/cuda/lib64 /usr/local/cuda/lib)
+find_path(DUJIANG_NCCL_INCLUDE nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS} PATHS /usr/local/cuda/include)
+find_library(DUJIANG_NCCL_LIBRARY nccl HINTS ${CUDAToolkit_LIBRARY_DIR} PATHS /usr/local/cuda/lib64 /usr/local/cuda/lib)
+
+set(DUJIANG_NCCL_VERSION 0)
+if(DUJIANG_NCCL_INCLUDE)
+  file(STRINGS ${DUJIANG_NCCL_INCLUDE}/nccl.h lines REGEX "^#define NCCL_(MAJOR|MINOR|PATCH) ")
+  string(REGEX REPLACE "[^0-9;]" "" lines "${lines}")
+  string(REPLACE ";" "." DUJIANG_NCCL_VERSION "${lines}")
+endif()
+
+if(DUJIANG_CUDA_INCLUDE AND DUJIANG_CUDA_RUNTIME AND DUJIANG_NCCL_LIBRARY AND DUJIANG_NCCL_VERSION VERSION_GREATER_EQUAL 2.19)
+  message(STATUS "NCCL ${DUJIANG_NCCL_VERSION}: ${DUJIANG_NCCL_LIBRARY}")
+  set(DUJIANG_NCCL ON)
+  add_library(dujiang_nccl_headers INTERFACE)
+  target_include_directories(dujiang_nccl_headers SYSTEM INTERFACE ${DUJIANG_NCCL_INCLUDE} ${DUJIANG_CUDA_INCLUDE})
+  target_sources(dujiang_comm PRIVATE nccl/nccl_check.cpp nccl/nccl_communicator.cpp nccl/nccl_engine.cpp)
+  target_compile_definitions(dujiang_comm PUBLIC DUJIANG_HAVE_NCCL)
+  target_link_libraries(dujiang_comm PRIVATE dujiang_nccl_headers ${DUJIANG_NCCL_LIBRARY} ${DUJIANG_CUDA_RUNTIME})
+else()
+  message(STATUS "no NCCL of 2.19 or later with the CUDA runtime: the nccl transport is left out")
+endif()
