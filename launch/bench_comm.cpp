@@ -86,11 +86,14 @@ int bench_comm(const BenchCommOptions& options) {
       communicator->transport(), ranks, bench.copy_gbs(), "operation", "dtype", "memory", "bytes", "us", "algbw",
       "busbw", "MPI algbw", "ratio", "of limit", "wrong");
   nlohmann::json rows = nlohmann::json::array();
+  std::vector<std::int64_t> sizes;  // up to the largest and with it
+  for (std::int64_t n = options.min_bytes; n < options.max_bytes; n *= options.factor) sizes.push_back(n);
+  sizes.push_back(options.max_bytes);
   std::int64_t wrong = 0;
   Progress progress;
   for (const Op op : ops) {
     for (const Dtype dtype : dtypes) {
-      for (std::int64_t bytes = options.min_bytes; bytes <= options.max_bytes; bytes *= options.factor) {
+      for (const std::int64_t bytes : sizes) {
         for (const bool allocated : {true, false}) {
           if (options.memory == (allocated ? "ordinary" : "allocated")) continue;
           const auto row = bench.run(op, dtype, bytes, allocated, options.budget);

@@ -1,5 +1,9 @@
 #include "comm/host/host_group.h"
 
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+
 #include <algorithm>
 #include <cstring>
 #include <numeric>
@@ -16,6 +20,31 @@ constexpr std::uint64_t nothing_to_reach = ~std::uint64_t{0};
 
 void copy_bytes(void* to, const void* from, std::size_t bytes) {
   if (to != from && bytes > 0) std::memcpy(to, from, bytes);
+}
+
+// A copy whose destination isn't read into the cache first and doesn't displace what is there.
+void stream_bytes(std::byte* to, const std::byte* from, std::size_t bytes) {
+#if defined(__SSE2__)
+  const std::size_t head = std::min(bytes, (16 - reinterpret_cast<std::uintptr_t>(to) % 16) % 16);
+  copy_bytes(to, from, head);
+  std::size_t i = head;
+  for (; i + 64 <= bytes; i += 64) {
+    const auto* source = reinterpret_cast<const __m128i*>(from + i);
+    auto* destination = reinterpret_cast<__m128i*>(to + i);
+    for (int k = 0; k < 4; ++k) _mm_stream_si128(destination + k, _mm_loadu_si128(source + k));
+  }
+  copy_bytes(to + i, from + i, bytes - i);
+  _mm_sfence();
+#else
+  copy_bytes(to, from, bytes);
+#endif
+}
+
+// Copies a piece of an operation's result of `whole` bytes.
+void deliver_bytes(std::byte* to, const std::byte* from, std::size_t bytes, std::size_t whole) {
+  constexpr std::size_t leaves_the_cache = 8 << 20;
+  if (to == from) return;
+  whole >= leaves_the_cache ? stream_bytes(to, from, bytes) : copy_bytes(to, from, bytes);
 }
 
 std::size_t bytes_of(const ConstBuffer& buffer) {
@@ -200,18 +229,20 @@ void HostGroup::run_direct(const Request& q) {
     case Op::all_gather:
       for (int i = 0; i < size(); ++i) {
         const int r = (rank_ + i) % size();
-        copy_bytes(at(q.receive.data, r * q.send.count, dtype), send(r), bytes_of(q.send));
+        deliver_bytes(at(q.receive.data, r * q.send.count, dtype), send(r), bytes_of(q.send), bytes_of(q.receive));
       }
       return;
     case Op::broadcast:
-      return rank_ == q.root ? void() : copy_bytes(q.receive.data, send(q.root), bytes_of(q.receive));
+      return rank_ == q.root ? void()
+                             : deliver_bytes(static_cast<std::byte*>(q.receive.data), send(q.root), bytes_of(q.receive),
+                                             bytes_of(q.receive));
     case Op::all_to_all:
       for (int i = 0; i < size(); ++i) {
         const int r = (rank_ + i) % size();
         const auto bytes = static_cast<std::size_t>(blocks_.counts(r)[rank_]) * size_of(dtype);
         if (bytes == 0) continue;
-        copy_bytes(at(q.receive.data, displacement(q.receive_counts.data(), r), dtype),
-                   at(send(r), displacement(blocks_.counts(r), rank_), dtype), bytes);
+        deliver_bytes(at(q.receive.data, displacement(q.receive_counts.data(), r), dtype),
+                      at(send(r), displacement(blocks_.counts(r), rank_), dtype), bytes, bytes_of(q.receive));
       }
       return;
     default:
@@ -264,8 +295,8 @@ void HostGroup::reduce_staged(const Request& q) {
     }
     for (int i = 1; !scatter && k > 0 && keeps && i < size(); ++i) {
       const int r = (rank_ + i) % size();
-      copy_bytes(at(q.receive.data, slices.offset(r, k - 1), dtype), blocks_.stage(r, round(k - 1), size()),
-                 bytes(r, k - 1));
+      deliver_bytes(at(q.receive.data, slices.offset(r, k - 1), dtype), blocks_.stage(r, round(k - 1), size()),
+                    bytes(r, k - 1), bytes_of(q.receive));
     }
   }
 }
@@ -276,16 +307,17 @@ void HostGroup::move_staged(const Request& q) {
   const auto* from = static_cast<const std::byte*>(q.send.data);
   auto* to = static_cast<std::byte*>(q.receive.data);
   const bool gather = q.op == Op::all_gather;
-  if (gather) copy_bytes(to + static_cast<std::size_t>(rank_) * total, from, total);
+  if (gather) deliver_bytes(to + static_cast<std::size_t>(rank_) * total, from, total, bytes_of(q.receive));
   for (std::size_t begin = 0; begin < total; begin += piece, ++rounds_) {
     const std::size_t bytes = std::min(piece, total - begin);
     if (gather || rank_ == q.root) copy_bytes(blocks_.stage(rank_, rounds_, 0), from + begin, bytes);
     blocks_.tick();
     blocks_.await_everyone();
-    if (!gather && rank_ != q.root) copy_bytes(to + begin, blocks_.stage(q.root, rounds_, 0), bytes);
+    if (!gather && rank_ != q.root) deliver_bytes(to + begin, blocks_.stage(q.root, rounds_, 0), bytes, total);
     for (int i = 1; gather && i < size(); ++i) {
       const int r = (rank_ + i) % size();
-      copy_bytes(to + static_cast<std::size_t>(r) * total + begin, blocks_.stage(r, rounds_, 0), bytes);
+      deliver_bytes(to + static_cast<std::size_t>(r) * total + begin, blocks_.stage(r, rounds_, 0), bytes,
+                    bytes_of(q.receive));
     }
   }
 }
@@ -312,8 +344,8 @@ void HostGroup::all_to_all_staged(const Request& q) {
     for (int i = 1; i < size(); ++i) {
       const int r = (rank_ + i) % size();
       if (part(received[r]) == 0) continue;
-      copy_bytes(at(q.receive.data, displacement(received, r) + begin, dtype), blocks_.stage(r, rounds_, rank_),
-                 bytes(part(received[r])));
+      deliver_bytes(at(q.receive.data, displacement(received, r) + begin, dtype), blocks_.stage(r, rounds_, rank_),
+                    bytes(part(received[r])), bytes_of(q.receive));
     }
   }
 }

@@ -65,10 +65,13 @@ void call_once(const Request& q, const Types& t) {
                        "MPI_Allgather");
     case Op::broadcast:
       return check_mpi(MPI_Bcast(q.receive.data, as_int(q.send.count), t.element(), q.root, world), "MPI_Bcast");
-    case Op::reduce:
-      return check_mpi(
-          MPI_Reduce(q.send.data, q.receive.data, as_int(q.send.count), t.element(), t.sum(), q.root, world),
-          "MPI_Reduce");
+    case Op::reduce: {
+      int rank = 0;
+      MPI_Comm_rank(world, &rank);
+      return check_mpi(MPI_Reduce(in_place(same && rank == q.root), q.receive.data, as_int(q.send.count), t.element(),
+                                  t.sum(), q.root, world),
+                       "MPI_Reduce");
+    }
     case Op::all_to_all: {
       const int each = as_int(q.send_counts[0]);
       return check_mpi(MPI_Alltoall(q.send.data, each, t.element(), q.receive.data, each, t.element(), world),

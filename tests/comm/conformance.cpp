@@ -299,6 +299,17 @@ void check_chunk_boundaries(Communicator& c, std::int64_t chunk_bytes, const Set
   check_boundaries<bf16>(c, chunk_bytes / 2, setting);
 }
 
+void check_size(Communicator& c, std::int64_t bytes, const Setting& setting) {
+  Check<float> check{c, setting};
+  const std::int64_t count = bytes / 4 + 3, each = count / c.size();
+  check.all_reduce(Reduce::sum, count);
+  check.reduce(Reduce::sum, count, c.size() - 1);
+  check.broadcast(count, c.size() - 1);
+  check.reduce_scatter(Reduce::sum, each);
+  check.all_gather(each);
+  check.all_to_all(each);
+}
+
 void check_queued_operations(Communicator& c, const Setting& setting) {
   constexpr int rounds = 40;
   Stream stream = setting.stream;

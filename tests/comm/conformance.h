@@ -29,6 +29,9 @@ void check_operations(Communicator& communicator, const Setting& setting = {});
 /// Sums of f32 and bf16, and moves, around a boundary of the transport (a chunk, a threshold) of `chunk_bytes`.
 void check_chunk_boundaries(Communicator& communicator, std::int64_t chunk_bytes, const Setting& setting = {});
 
+/// Every operation once, of about `bytes` that end in the middle of a line of the cache.
+void check_size(Communicator& communicator, std::int64_t bytes, const Setting& setting = {});
+
 /// Many operations of different kinds and sizes requested before the first is waited for.
 void check_queued_operations(Communicator& communicator, const Setting& setting = {});
 

@@ -50,10 +50,11 @@ mutant "wrong root of a broadcast" host/host_group.cpp \
   'copy_bytes(q.receive.data, blocks_.small(q.root), bytes_of(q.receive));' \
   'copy_bytes(q.receive.data, blocks_.small(0), bytes_of(q.receive));'
 mutant "stale buffer: the result of the round before" host/host_group.cpp \
-  'blocks_.stage(r, round(k - 1), size()), bytes(r, k - 1));' \
-  'blocks_.stage(r, round(k), size()), bytes(r, k - 1));'
+  'blocks_.stage(r, round(k - 1), size())' 'blocks_.stage(r, round(k), size())'
 mutant "missing wait at the end of an operation" host/host_group.cpp \
   'blocks_.tick();  // nobody may touch a buffer that others still use' 'blocks_.tick(); return;'
+mutant "dropped tail of a large piece" host/host_group.cpp \
+  'copy_bytes(to + i, from + i, bytes - i);' ''
 mutant "sums in another order than the tree's" host/tree_reduce.cpp \
   'std::bit_ceil(static_cast<unsigned>(n)) / 2);' 'n - 1);'
 mutant "rounded twice: an average divides what was rounded" host/tree_reduce.cpp \

@@ -57,6 +57,7 @@ BOOST_DATA_TEST_CASE(threads_conform, data::make({1, 2, 3, 4, 5, 7, 8}), ranks) 
     check_split(c);
     check_two_threads(c);
     check_many_communicators(c, 20);
+    if (c.size() <= 3) check_size(c, 9 << 20);
   });
 }
 

@@ -34,6 +34,8 @@ void check_one_host(Communicator& world) {
   reached.allocate = [&](std::size_t bytes) { return world.allocate(bytes); };
   check_chunk_boundaries(world, static_cast<std::int64_t>(HostGroup::small_bytes(world.size())), reached);
   check_queued_operations(world, reached);
+  check_size(world, 9 << 20);
+  check_size(world, 9 << 20, reached);
 }
 
 // Ranks of this host behave as if they were on several: messages, and hierarchical reductions where blocks allow them.
