@@ -19,7 +19,7 @@ std::size_t padded(std::size_t bytes) {
 }
 
 std::size_t counts_bytes(int size) {
-  return padded(2 * static_cast<std::size_t>(size) * sizeof(std::int64_t));
+  return padded(HostBlocks::turns * static_cast<std::size_t>(size) * sizeof(std::int64_t));
 }
 
 bool more_than_processors(int ranks) {
@@ -53,7 +53,7 @@ struct HostBlocks::Block {
   alignas(line) std::atomic<std::uint32_t> sleepers;  // on the clock
   std::atomic<std::uint32_t> broken;
   char reason[500];
-  alignas(line) Announcement announcements[2];
+  alignas(line) Announcement announcements[turns];
 };
 
 std::size_t HostBlocks::small_bytes(int size) {
@@ -66,7 +66,7 @@ std::size_t HostBlocks::chunk_bytes(int size) {
 }
 
 std::size_t HostBlocks::block_bytes(int size) {
-  return padded(sizeof(Block)) + counts_bytes(size) + 2 * small_bytes(size) +
+  return padded(sizeof(Block)) + counts_bytes(size) + turns * small_bytes(size) +
          2 * static_cast<std::size_t>(size + 1) * chunk_bytes(size);
 }
 
@@ -85,24 +85,24 @@ std::byte* HostBlocks::data(int rank) const {
 }
 
 HostBlocks::Announcement& HostBlocks::announcement() {
-  return block(rank_).announcements[operations_ % 2];
+  return block(rank_).announcements[operations_ % turns];
 }
 
 const HostBlocks::Announcement& HostBlocks::announced(int rank) const {
-  return block(rank).announcements[operations_ % 2];
+  return block(rank).announcements[operations_ % turns];
 }
 
 std::int64_t* HostBlocks::counts(int rank) const {
-  return reinterpret_cast<std::int64_t*>(data(rank)) + operations_ % 2 * static_cast<std::size_t>(size());
+  return reinterpret_cast<std::int64_t*>(data(rank)) + operations_ % turns * static_cast<std::size_t>(size());
 }
 
 std::byte* HostBlocks::small(int rank) const {
-  return data(rank) + counts_bytes(size()) + operations_ % 2 * small_bytes(size());
+  return data(rank) + counts_bytes(size()) + operations_ % turns * small_bytes(size());
 }
 
 std::byte* HostBlocks::stage(int rank, std::uint32_t round, int piece) const {
   const auto pieces = static_cast<std::size_t>(size() + 1);
-  return data(rank) + counts_bytes(size()) + 2 * small_bytes(size()) +
+  return data(rank) + counts_bytes(size()) + turns * small_bytes(size()) +
          (round % 2 * pieces + static_cast<std::size_t>(piece)) * chunk_bytes(size());
 }
 
@@ -112,9 +112,19 @@ void HostBlocks::tick() {
   if (mine.sleepers.load(std::memory_order_seq_cst) != 0) futex_wake_all(mine.clock);
 }
 
-bool HostBlocks::reached(int rank) const {
+void HostBlocks::next_operation() {
+  // Who has begun the operation after it has finished it.
+  const std::uint32_t after = begun_at_[(operations_ + 2) % turns];
+  if (operations_ + 1 >= turns) {
+    for (int r = 0; r < size(); ++r) await(r, after);
+  }
+  ++operations_;
+  begun_at_[operations_ % turns] = now_ + 1;
+}
+
+bool HostBlocks::reached(int rank, std::uint32_t time) const {
   // The difference, as the count may wrap around.
-  return static_cast<std::int32_t>(block(rank).clock.load(std::memory_order_acquire) - now_) >= 0;
+  return static_cast<std::int32_t>(block(rank).clock.load(std::memory_order_acquire) - time) >= 0;
 }
 
 void HostBlocks::check_whole() const {
@@ -126,18 +136,18 @@ void HostBlocks::check_whole() const {
   if (interrupted_ && interrupted_()) throw Abandoned("abandoned: an earlier operation failed, or the job is ending");
 }
 
-void HostBlocks::await(int rank) {
+void HostBlocks::await(int rank, std::uint32_t time) {
   using namespace std::chrono;
   if (!crowded_) {
     for (int i = 0; i < 500; ++i) {
-      if (reached(rank)) return;
+      if (reached(rank, time)) return;
       pause_briefly();
     }
   }
   const auto start = steady_clock::now();
   while (steady_clock::now() - start < microseconds(200)) {
     for (int i = 0; i < 4; ++i) {
-      if (reached(rank)) return;
+      if (reached(rank, time)) return;
       sched_yield();
     }
   }
@@ -150,14 +160,14 @@ void HostBlocks::await(int rank) {
   } const sleeper(sleepers);
   for (;;) {
     const std::uint32_t seen = clock.load(std::memory_order_seq_cst);
-    if (static_cast<std::int32_t>(seen - now_) >= 0) return;
+    if (static_cast<std::int32_t>(seen - time) >= 0) return;
     check_whole();
     futex_wait(clock, seen, milliseconds(20));
   }
 }
 
 void HostBlocks::await_everyone() {
-  for (int i = 1; i < size(); ++i) await((rank_ + i) % size());
+  for (int i = 1; i < size(); ++i) await((rank_ + i) % size(), now_);
 }
 
 void HostBlocks::abandon(const std::string& why) {
@@ -168,12 +178,12 @@ void HostBlocks::abandon(const std::string& why) {
   futex_wake_all(mine.clock);
 }
 
-bool HostBlocks::everyone_came(std::chrono::nanoseconds patience) const {
+bool HostBlocks::came(std::span<const int> ranks, std::chrono::nanoseconds patience) const {
   const auto start = std::chrono::steady_clock::now();
   int spins = crowded_ ? 0 : 200;
-  for (int r = 0;; --spins) {
-    while (r < size() && (r == rank_ || reached(r))) ++r;
-    if (r == size()) return true;
+  for (std::size_t i = 0;; --spins) {
+    while (i < ranks.size() && reached(ranks[i], now_)) ++i;
+    if (i == ranks.size()) return true;
     if (spins > 0) {
       pause_briefly();
     } else {

@@ -2,11 +2,13 @@
 // HostBlocks: the memory that the ranks of a HostGroup share, and how they meet in it. Every rank owns one block: a
 // clock that counts its steps, what it says of its next operation, and room for data on the way.
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -39,6 +41,8 @@ class HostBlocks {
     char source_file[216];  ///< its end, where it is longer
   };
 
+  static constexpr std::uint32_t turns = 8;
+
   static std::size_t block_bytes(int size);
   static std::size_t small_bytes(int size);
   static std::size_t chunk_bytes(int size);
@@ -49,9 +53,9 @@ class HostBlocks {
   int rank() const { return rank_; }
   int size() const { return static_cast<int>(blocks_.size()); }
 
-  /// Turns to the next operation. What follows here is that operation's, by turns of two: when a rank writes its own,
-  /// everybody has finished the operation before the last.
-  void next_operation() { ++operations_; }
+  /// Turns to the next operation. What follows here is that operation's, in one of `turns` places that are used in
+  /// turn: a rank that is so far ahead waits here until everybody has finished the operation whose place it takes.
+  void next_operation();
   Announcement& announcement();
   const Announcement& announced(int rank) const;
   /// size() counts of all_to_all.
@@ -64,10 +68,11 @@ class HostBlocks {
 
   /// One step of this rank: what it wrote before is there for those that have awaited it.
   void tick();
-  /// Until every other rank has made as many steps. Throws Abandoned.
+  /// Until every other rank, or one, has made as many steps as this one. Throws Abandoned.
   void await_everyone();
-  /// Whether they have, looking for at most `patience`.
-  bool everyone_came(std::chrono::nanoseconds patience) const;
+  void await(int rank) { await(rank, now_); }
+  /// Whether these ranks have, looking for at most `patience`.
+  bool came(std::span<const int> ranks, std::chrono::nanoseconds patience) const;
   /// Every wait of every rank ends from now on, with this reason.
   void abandon(const std::string& why);
 
@@ -75,16 +80,17 @@ class HostBlocks {
   struct Block;
   Block& block(int rank) const;
   std::byte* data(int rank) const;
-  bool reached(int rank) const;
-  void await(int rank);
+  bool reached(int rank, std::uint32_t time) const;
+  void await(int rank, std::uint32_t time);
   void check_whole() const;
 
   const std::vector<std::byte*> blocks_;
   const int rank_;
   const std::function<bool()> interrupted_;
   const bool crowded_;            ///< more ranks than processors
-  std::uint32_t now_ = 0;         ///< steps this rank has made; the same for all between operations
-  std::uint32_t operations_ = 0;  ///< posted so far
+  std::uint32_t now_ = 0;         ///< steps this rank has made; everyone makes the same for each operation
+  std::uint32_t operations_ = 0;  ///< begun so far
+  std::array<std::uint32_t, turns> begun_at_{};
 };
 
 }  // namespace dujiang::comm

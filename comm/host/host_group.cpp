@@ -79,8 +79,19 @@ HostGroup::HostGroup(std::vector<std::byte*> blocks, int rank, std::shared_ptr<c
                      std::function<bool()> interrupted)
     : blocks_(std::move(blocks), rank, std::move(interrupted)), rank_(rank), memory_(std::move(memory)) {}
 
-bool HostGroup::all_posted(std::chrono::nanoseconds patience) const {
-  return blocks_.everyone_came(patience);
+bool HostGroup::ready(const Request& request, std::chrono::nanoseconds patience) const {
+  return blocks_.came(awaited(request), patience);
+}
+
+// Whose posts this rank needs. A small broadcast needs the root's alone, a small reduction is the root's alone: the
+// others have done their part with their post.
+std::vector<int> HostGroup::awaited(const Request& q) const {
+  const bool small = blocks_.announced(rank_).small != 0;
+  if (small && q.op == Op::broadcast) return rank_ == q.root ? std::vector<int>{} : std::vector<int>{q.root};
+  if (small && q.op == Op::reduce && rank_ != q.root) return {};
+  std::vector<int> others;
+  for (int i = 1; i < size(); ++i) others.push_back((rank_ + i) % size());
+  return others;
 }
 
 void HostGroup::abandon(const std::string& why) {
@@ -114,16 +125,22 @@ void HostGroup::post(const Request& q) {
   blocks_.tick();
 }
 
-HostGroup::Mode HostGroup::agree(const Request& q) const {
-  bool all_small = true, all_reached = true;
+HostGroup::Mode HostGroup::agree(const Request& q, std::span<const int> ranks) const {
+  const HostBlocks::Announcement& mine = blocks_.announced(rank_);
+  bool all_small = mine.small != 0, all_reached = mine.send != 0 && mine.receive != 0;
   const auto said = [&](int rank) {
     const auto& a = blocks_.announced(rank);
     return fmt::format("{} (called from {})", a.signature.str(), place_of(a.source_file, a.source_line));
   };
-  for (int r = 0; r < size(); ++r) {
+  // All ranks tell it alike where all of them see it: the lowest that differs from the lowest.
+  std::vector<int> seen(ranks.begin(), ranks.end());
+  seen.push_back(rank_);
+  std::sort(seen.begin(), seen.end());
+  for (const int r : seen) {
     const HostBlocks::Announcement& theirs = blocks_.announced(r);
-    if (theirs.signature != blocks_.announced(0).signature) {
-      throw Disagreement(fmt::format("ranks disagree: rank 0 asks for {}, rank {} for {}", said(0), r, said(r)));
+    if (theirs.signature != blocks_.announced(seen[0]).signature) {
+      throw Disagreement(
+          fmt::format("ranks disagree: rank {} asks for {}, rank {} for {}", seen[0], said(seen[0]), r, said(r)));
     }
     all_small = all_small && theirs.small != 0;
     all_reached = all_reached && theirs.send != 0 && theirs.receive != 0;
@@ -139,8 +156,9 @@ HostGroup::Mode HostGroup::agree(const Request& q) const {
 }
 
 void HostGroup::finish(const Request& q) {
-  blocks_.await_everyone();
-  switch (agree(q)) {
+  const auto ranks = awaited(q);
+  for (const int r : ranks) blocks_.await(r);
+  switch (agree(q, ranks)) {
     case Mode::small:
       return run_small(q);
     case Mode::direct:

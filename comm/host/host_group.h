@@ -54,10 +54,11 @@ class HostGroup {
   /// Error when the ranks' signatures differ, when another rank has called abandon(), or on an interruption.
   void run(const Request& request);
 
-  /// The first step of a request, which never blocks: posts it. Follow with finish().
+  /// The first step of a request: posts it. Blocks only when this rank is several operations ahead. Follow with
+  /// finish().
   void post(const Request& request);
-  /// Whether every rank has posted the request, looking for at most `patience`.
-  bool all_posted(std::chrono::nanoseconds patience) const;
+  /// Whether those ranks have posted it that finish() would wait for, looking for at most `patience`.
+  bool ready(const Request& request, std::chrono::nanoseconds patience) const;
   void finish(const Request& request);
 
   struct Range {
@@ -79,7 +80,8 @@ class HostGroup {
  private:
   enum class Mode { small, direct, staged };
 
-  Mode agree(const Request& request) const;
+  std::vector<int> awaited(const Request& request) const;
+  Mode agree(const Request& request, std::span<const int> ranks) const;
   void run_small(const Request& request);
   void run_direct(const Request& request);
   void run_staged(const Request& request);

@@ -56,7 +56,7 @@ Work start_on_host(Worker& worker, HostGroup& group, const Communicator& communi
   return worker.submit(
       [&] {
         group.post(*shared);
-        if (!group.all_posted(patience)) return false;
+        if (!group.ready(*shared, patience)) return false;
         run(true);
         return true;
       },
