@@ -20,7 +20,7 @@
 #include "comm/mpi/mpi_communicator.h"
 #include "comm/mpi/mpi_session.h"
 #include "comm/rendezvous/bootstrap_guard.h"
-#include "comm/rendezvous/socket.h"
+#include "comm/store/socket.h"
 #include "framework/base/check.h"
 #ifdef DUJIANG_HAVE_NCCL
 #include "comm/nccl/nccl_communicator.h"

@@ -7,7 +7,7 @@
 #include <memory>
 
 #include "comm/communicator.h"
-#include "comm/rendezvous/store.h"
+#include "comm/store/store.h"
 #include "comm/watch/watchdog.h"
 
 namespace dujiang::comm {

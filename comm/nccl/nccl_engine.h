@@ -13,7 +13,7 @@
 #include <string>
 
 #include "comm/communicator.h"
-#include "comm/rendezvous/store.h"
+#include "comm/store/store.h"
 
 struct ncclComm;
 struct CUevent_st;

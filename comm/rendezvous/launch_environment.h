@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 
-#include "comm/rendezvous/store.h"
+#include "comm/store/store.h"
 
 namespace dujiang::comm {
 

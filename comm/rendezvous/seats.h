@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "comm/communicator.h"
-#include "comm/rendezvous/store.h"
+#include "comm/store/store.h"
 
 namespace dujiang::comm {
 

@@ -21,7 +21,7 @@
 #include <thread>
 #include <vector>
 
-#include "comm/rendezvous/store.h"
+#include "comm/store/store.h"
 #include "comm/watch/flight.h"
 #include "comm/watch/publication.h"
 #include "comm/watch/sigterm.h"

@@ -12,7 +12,7 @@
 #include <utility>
 #include <vector>
 
-#include "comm/rendezvous/store.h"
+#include "comm/store/store.h"
 
 namespace dujiang::comm {
 

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "comm/nccl/nccl_communicator.h"
-#include "comm/rendezvous/store.h"
+#include "comm/store/store.h"
 #include "comm/watch/watchdog.h"
 #include "framework/base/check.h"
 

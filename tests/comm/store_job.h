@@ -15,7 +15,7 @@
 #include <string>
 #include <thread>
 
-#include "comm/rendezvous/store.h"
+#include "comm/store/store.h"
 #include "tests/support/temp_folder.h"
 
 namespace dujiang::comm::store_test {

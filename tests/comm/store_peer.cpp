@@ -9,7 +9,7 @@
 #include <cstdio>
 #include <string>
 
-#include "comm/rendezvous/store.h"
+#include "comm/store/store.h"
 #include "framework/base/check.h"
 
 using namespace dujiang;

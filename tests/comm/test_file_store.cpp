@@ -2,7 +2,7 @@
 #include <filesystem>
 #include <thread>
 
-#include "comm/rendezvous/store.h"
+#include "comm/store/store.h"
 #include "tests/comm/store_job.h"
 
 using namespace dujiang;

@@ -11,7 +11,7 @@
 #include <filesystem>
 #include <thread>
 
-#include "comm/rendezvous/store.h"
+#include "comm/store/store.h"
 #include "framework/base/check.h"
 #include "tests/comm/store_job.h"
 #include "tests/support/temp_folder.h"

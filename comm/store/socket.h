@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "comm/rendezvous/store.h"
+#include "comm/store/store.h"
 
 namespace dujiang::comm {
 

@@ -1,4 +1,4 @@
-#include "comm/rendezvous/store.h"
+#include "comm/store/store.h"
 
 #include <algorithm>
 #include <thread>

@@ -22,7 +22,7 @@
 #include <sstream>
 #include <thread>
 
-#include "comm/rendezvous/store.h"
+#include "comm/store/store.h"
 #include "framework/base/check.h"
 
 namespace dujiang::comm {

@@ -11,10 +11,10 @@
 #include <set>
 #include <thread>
 
-#include "comm/rendezvous/socket.h"
-#include "comm/rendezvous/store.h"
-#include "comm/rendezvous/tcp_frames.h"
-#include "comm/rendezvous/tcp_server.h"
+#include "comm/store/socket.h"
+#include "comm/store/store.h"
+#include "comm/store/tcp_frames.h"
+#include "comm/store/tcp_server.h"
 #include "framework/base/check.h"
 
 namespace dujiang::comm {

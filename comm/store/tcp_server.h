@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "comm/rendezvous/socket.h"
+#include "comm/store/socket.h"
 
 namespace dujiang::comm {
 

@@ -1,4 +1,4 @@
-#include "comm/rendezvous/socket.h"
+#include "comm/store/socket.h"
 
 #include <ifaddrs.h>
 #include <net/if.h>

@@ -1,4 +1,4 @@
-#include "comm/rendezvous/tcp_server.h"
+#include "comm/store/tcp_server.h"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "comm/rendezvous/tcp_frames.h"
+#include "comm/store/tcp_frames.h"
 #include "framework/base/check.h"
 
 namespace dujiang::comm {
