@@ -4,8 +4,8 @@
 #   launch/test.sh                  the quick tests (at most 15 minutes on two cores)
 #   launch/test.sh --full           the long ones too (at most 60 minutes)
 #   launch/test.sh --asan | --ubsan the same under AddressSanitizer or UndefinedBehaviorSanitizer
-#   launch/test.sh --tsan           under ThreadSanitizer, only the tests of the thread transport and the loader: the
-#                                   rest uses OpenMP, whose synchronisation ThreadSanitizer does not see
+#   launch/test.sh --tsan           under ThreadSanitizer, only the tests of the thread transport, the store, the watchdog
+#                                   and the loader: the rest uses OpenMP, whose synchronisation it does not see
 #
 # Exit status: 0 all passed, 1 a test or the build failed, 2 packages are missing.
 set -euo pipefail
@@ -33,7 +33,7 @@ say "Packages"
 say "Build ($(basename "$folder"))"
 targets=all select=(-L "$labels")
 if [[ $sanitizer == thread ]]; then
-  targets='test_comm test_loader'
+  targets='test_comm test_store test_file_store test_watchdog test_loader store_peer'
   select=(-R "^(${targets// /|})\$")
 fi
 compile "$folder" "$targets" -DDUJIANG_TESTS=ON "-DDUJIANG_SANITIZE=$sanitizer"
