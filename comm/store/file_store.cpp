@@ -22,6 +22,7 @@
 #include <sstream>
 #include <thread>
 
+#include "comm/store/gone_ranks.h"
 #include "comm/store/store.h"
 #include "framework/base/check.h"
 
@@ -170,16 +171,8 @@ class FileStore : public Store {
     fs::remove(path("key-" + key_file(key)), error);
   }
 
-  std::vector<int> gone() override {
-    const std::lock_guard lock(mutex_);
-    return {gone_.begin(), gone_.end()};
-  }
-
-  void on_gone(std::function<void()> listener) override {
-    const std::lock_guard lock(listener_mutex_);
-    listener_ = std::move(listener);
-    if (listener_ && !gone().empty()) listener_();
-  }
+  std::vector<int> gone() override { return gone_.all(); }
+  void on_gone(std::function<void()> listener) override { gone_.listen(std::move(listener)); }
 
   std::string where() const override { return "file " + folder_; }
 
@@ -348,13 +341,9 @@ class FileStore : public Store {
         left_.insert(rank);
         continue;
       }
-      const std::lock_guard lock(mutex_);
-      grown = gone_.insert(rank).second || grown;
+      grown = gone_.add(rank) || grown;
     }
-    if (grown) {
-      const std::lock_guard lock(listener_mutex_);
-      if (listener_) listener_();
-    }
+    if (grown) gone_.tell();
     return news;
   }
 
@@ -443,10 +432,7 @@ class FileStore : public Store {
   std::map<int, Process> processes_;  ///< the thread's, once it runs
   std::set<int> left_;
 
-  std::mutex mutex_;
-  std::set<int> gone_;
-  std::mutex listener_mutex_;
-  std::function<void()> listener_;
+  GoneRanks gone_;
 
   std::mutex thread_mutex_;
   std::condition_variable changed_;

@@ -8,9 +8,9 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
-#include <set>
 #include <thread>
 
+#include "comm/store/gone_ranks.h"
 #include "comm/store/socket.h"
 #include "comm/store/store.h"
 #include "comm/store/tcp_frames.h"
@@ -75,16 +75,8 @@ class TcpStore : public Store {
     request(frames::remove, [&](FrameWriter& w) { w.text(key); });
   }
 
-  std::vector<int> gone() override {
-    const std::lock_guard lock(mutex_);
-    return {gone_.begin(), gone_.end()};
-  }
-
-  void on_gone(std::function<void()> listener) override {
-    const std::lock_guard lock(listener_mutex_);
-    listener_ = std::move(listener);
-    if (listener_ && !gone().empty()) listener_();
-  }
+  std::vector<int> gone() override { return gone_.all(); }
+  void on_gone(std::function<void()> listener) override { gone_.listen(std::move(listener)); }
 
   std::string where() const override { return where_; }
 
@@ -160,7 +152,7 @@ class TcpStore : public Store {
         }
         answered_ = number;
       } else if (kind == frames::gone) {
-        grown = gone_.insert(static_cast<int>(reader.number())).second;
+        grown = gone_.add(static_cast<int>(reader.number()));
       } else if (kind == frames::ended) {
         std::string key(reader.text());
         ended_.insert_or_assign(std::move(key), std::string(reader.text()));
@@ -171,23 +163,18 @@ class TcpStore : public Store {
       }
     }
     changed_.notify_all();
-    if (grown) tell();
+    if (grown) gone_.tell();
   }
 
   void lose(const std::string& why, bool gone) {
     {
       const std::lock_guard lock(mutex_);
       lost_ = why;
-      if (gone) gone_.insert(0);
+      if (gone) gone_.add(0);
     }
     shutdown(socket_.fd(), SHUT_RDWR);
     changed_.notify_all();
-    if (gone) tell();
-  }
-
-  void tell() {
-    const std::lock_guard lock(listener_mutex_);
-    if (listener_) listener_();
+    if (gone) gone_.tell();
   }
 
   // Destroyed after the connection, so that a store that ends with an error leaves at once.
@@ -204,12 +191,9 @@ class TcpStore : public Store {
   std::condition_variable changed_;
   std::uint32_t answered_ = 0;
   Values answer_;
-  std::set<int> gone_;
+  GoneRanks gone_;
   std::map<std::string, std::string, std::less<>> ended_;
   std::string lost_;  ///< why there are no more answers
-
-  std::mutex listener_mutex_;
-  std::function<void()> listener_;
 
   // The reader's own.
   std::string in_;
