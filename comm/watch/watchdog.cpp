@@ -72,7 +72,12 @@ Watchdog::~Watchdog() {
 
 void Watchdog::tell_orderly() {
   publish();
-  store_->set(fmt::format("ended/{}", rank_), ended_orderly);
+  tell_end(ended_orderly);
+}
+
+// What was told first stays: a rank that has left, and then ends with the others, is still one that had left.
+void Watchdog::tell_end(std::string_view how) {
+  if (!end_told_.exchange(true)) store_->set(fmt::format("ended/{}", rank_), how);
 }
 
 void Watchdog::wake() const {
@@ -365,7 +370,7 @@ void Watchdog::speak(const std::string& line) {
   if (ending_.exchange(true)) return;
   if (options_.end_process) {
     if (!line.empty()) {
-      ask<bool>([this] { return store_->set(fmt::format("ended/{}", rank_), ended_watchdog), true; }, 500ms);
+      ask<bool>([this] { return tell_end(ended_watchdog), true; }, 500ms);
     }
     return options_.end_process(line);
   }
@@ -399,7 +404,7 @@ void Watchdog::save_traces() const {
 // store, without which the others know nothing.
 void Watchdog::linger() {
   const auto end = Clock::now() + (rank_ == 0 ? 1500ms : 1000ms);
-  if (!ask<bool>([this] { return store_->set(fmt::format("ended/{}", rank_), ended_watchdog), true; }, 500ms)) {
+  if (!ask<bool>([this] { return tell_end(ended_watchdog), true; }, 500ms)) {
     return std::this_thread::sleep_for(300ms);  // without the store there is nobody to look for
   }
   const auto job = ask<JobView>([this] { return look(); }, 500ms);
@@ -434,7 +439,7 @@ void Watchdog::end_by_sigterm() {
       return speak(describe_wait(*job, wait->communicator, wait->operation, wait->seconds));
     }
   }
-  ask<bool>([this] { return store_->set(fmt::format("ended/{}", rank_), ended_sigterm), true; }, 200ms);
+  ask<bool>([this] { return tell_end(ended_sigterm), true; }, 200ms);
   SigtermNotice::end_by_default();
 }
 

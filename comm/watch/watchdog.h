@@ -100,6 +100,7 @@ class Watchdog {
   void beat();
   void publish();
   void tell_orderly();
+  void tell_end(std::string_view how);
   void listen();
   JobView look();
   template <class Result>
@@ -137,7 +138,7 @@ class Watchdog {
   std::string published_;
   std::map<int, Heard> heard_;  ///< each rank's heartbeat, and since when it is the same
 
-  std::atomic<bool> silent_{false}, ending_{false};
+  std::atomic<bool> silent_{false}, ending_{false}, end_told_{false};
   std::atomic<Clock::time_point> looked_{};      ///< for ranks that left this one alone
   std::atomic<Clock::time_point> terminated_{};  ///< when another rank was first seen to be ended by SIGTERM
   std::thread records_, watch_;

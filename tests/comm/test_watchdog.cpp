@@ -216,6 +216,17 @@ BOOST_AUTO_TEST_CASE(an_orderly_end_is_no_death_but_whom_it_leaves_in_an_operati
   BOOST_TEST(contains(line, "its program has ended"));
 }
 
+BOOST_AUTO_TEST_CASE(who_has_left_is_still_said_to_have_left_when_it_ends_with_the_others) {
+  Job job(3, {.timeout = 100s, .check = AgreementCheck::off});
+  for (int r = 0; r < 3; ++r) job[r].complete(gather_of_2);
+  job[2].world.reset();
+  job[0].request(sum_of_8);
+  BOOST_TEST(contains(job[0].line(), "its program has ended"));
+  BOOST_TEST(contains(job[2].line(), "ends because rank 0 gave up waiting"));
+  const std::lock_guard lock(job.hub->mutex);
+  BOOST_TEST(job.hub->values["ended/2"] == Watchdog::ended_orderly);
+}
+
 BOOST_AUTO_TEST_CASE(a_rank_that_told_its_own_error_is_not_told_of_again) {
   Job job(2, {.timeout = 100s, .check = AgreementCheck::off});
   job[0].request(sum_of_8);
