@@ -25,19 +25,48 @@ struct Group {
   bool operator==(const Group&) const = default;
 };
 
-/// Constructed without memory; `value` (and its gradient) come from materialise() or a flat bucket.
+/// How a tensor lies over the ranks of one axis of the mesh: the same on each, cut along an axis of its own, or
+/// on each a summand of the whole (gradients only).
+struct Layout {
+  enum class Kind { replicate, shard, partial } kind = Kind::replicate;
+  int axis = 0;  ///< of the tensor; shard only
+  bool operator==(const Layout&) const = default;
+};
+constexpr Layout replicate() {
+  return {};
+}
+constexpr Layout shard(int axis) {
+  return {Layout::Kind::shard, axis};
+}
+constexpr Layout partial() {
+  return {Layout::Kind::partial, 0};
+}
+
+/// Constructed without memory, and whole; a plan may then cut it. `value` (and its gradient) come from a flat bucket or
+/// from whoever loads it.
 struct Parameter {
-  std::string path;  ///< as in the checkpoint: "model.layers.0.mlp.up_proj.weight"
-  Shape shape;
+  std::string path;         ///< as in the checkpoint: "model.layers.0.mlp.up_proj.weight"
+  Shape global;             ///< of the whole
+  Shape shape;              ///< of the part held here; may reach beyond the whole: padding, always zero
+  Layout layout;            ///< of the value: replicate or shard
+  std::int64_t offset = 0;  ///< where the part begins in the whole, along layout.axis
+  Layout gradient;          ///< replicate, shard, or partial: a summand, as backward leaves it
   Init init;
   bool trainable = true;
   Group group;
   Tensor value;
 };
 
-/// Writes the parameter's first values into `target`, of its shape and any floating dtype: a function of the seed, the
-/// path and the index alone.
-void initialise(const Parameter& parameter, std::uint64_t seed, const Tensor& target);
+/// A stretch of elements that lie side by side both in the part and in the whole (flat, row-major positions).
+struct ElementRun {
+  std::int64_t local, global, count;
+};
+/// The runs of elements [first, first + count) of the part held here, in order; padding is left out.
+std::vector<ElementRun> element_runs(const Parameter& parameter, std::int64_t first, std::int64_t count);
+
+/// Writes the first values of elements [first, first + target.count()) of the part held here into `target`, contiguous
+/// and of any floating dtype: a function of the seed, the path and the place in the whole alone; padding gets 0.
+void initialise(const Parameter& parameter, std::uint64_t seed, const Tensor& target, std::int64_t first = 0);
 
 /// Keys and values of the tokens seen so far, per layer: [capacity, kv_heads, head_dim].
 struct KeyValueCache {
