@@ -20,15 +20,16 @@ Tensor add(const Tensor& a, const Tensor& b) {
 }
 
 Tensor multiply(const Tensor& a, const Tensor& b) {
+  const autograd::Saved factors[2] = {autograd::save("multiply", b), autograd::save("multiply", a)};
   Tensor y = like(a);
   ops::multiply(default_stream(a.device()), a, b, y);
-  return autograd::record("multiply", {a, b}, y, [a = a.detached(), b = b.detached()](autograd::Gradients& g) {
-    auto& stream = default_stream(a.device());
-    const Tensor factors[2] = {b, a};
+  return autograd::record("multiply", {a, b}, y, [factors](autograd::Gradients& g) {
+    auto& stream = default_stream(g.output().device());
     for (int i = 0; i < 2; ++i) {
       if (!g.needs(i)) continue;
-      Tensor d = like(a);
-      ops::multiply(stream, g.output(), factors[i], d);
+      const Tensor factor = factors[i].get();
+      Tensor d = like(factor);
+      ops::multiply(stream, g.output(), factor, d);
       g.add(i, d);
     }
   });
@@ -45,15 +46,16 @@ Tensor scale(const Tensor& x, float factor) {
 }
 
 Tensor swiglu(const Tensor& gate, const Tensor& up) {
+  const auto saved_gate = autograd::save("swiglu", gate), saved_up = autograd::save("swiglu", up);
   Tensor y = like(gate);
   ops::swiglu(default_stream(gate.device()), gate, up, y);
-  return autograd::record("swiglu", {gate, up}, y,
-                          [gate = gate.detached(), up = up.detached()](autograd::Gradients& g) {
-                            Tensor dgate = like(gate), dup = like(up);
-                            ops::swiglu_backward(default_stream(gate.device()), g.output(), gate, up, dgate, dup);
-                            g.add(0, dgate);
-                            g.add(1, dup);
-                          });
+  return autograd::record("swiglu", {gate, up}, y, [saved_gate, saved_up](autograd::Gradients& g) {
+    const Tensor gate = saved_gate.get(), up = saved_up.get();
+    Tensor dgate = like(gate), dup = like(up);
+    ops::swiglu_backward(default_stream(gate.device()), g.output(), gate, up, dgate, dup);
+    g.add(0, dgate);
+    g.add(1, dup);
+  });
 }
 
 Tensor sum(const Tensor& x) {

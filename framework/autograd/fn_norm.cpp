@@ -35,29 +35,33 @@ class WeightGradient {
 }  // namespace
 
 Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps) {
+  const auto saved_x = autograd::save("rms_norm", x), saved_w = autograd::save("rms_norm", weight);
   Tensor y = like(x), rstd = Tensor::empty({x.size(0)}, Dtype::f32, x.device());
   ops::rms_norm(default_stream(x.device()), x, weight, eps, y, rstd);
-  return autograd::record("rms_norm", {x, weight}, y,
-                          [x = x.detached(), w = weight.detached(), rstd](autograd::Gradients& g) {
-                            Tensor dx = like(x);
-                            WeightGradient dw(g, 1, w);
-                            ops::rms_norm_backward(default_stream(x.device()), g.output(), x, w, rstd, View{}, dx,
-                                                   dw.tensor(), dw.accumulate());
-                            dw.finish();
-                            g.add(0, dx);
-                          });
+  return autograd::record("rms_norm", {x, weight}, y, [saved_x, saved_w, rstd](autograd::Gradients& g) {
+    const Tensor x = saved_x.get(), w = saved_w.get();
+    Tensor dx = like(x);
+    WeightGradient dw(g, 1, w);
+    ops::rms_norm_backward(default_stream(x.device()), g.output(), x, w, rstd, View{}, dx, dw.tensor(),
+                           dw.accumulate());
+    dw.finish();
+    g.add(0, dx);
+  });
 }
 
 NormedSum add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, float eps) {
+  for (const auto* input : {&x, &residual}) autograd::save("add_rms_norm", *input);
+  const auto saved_w = autograd::save("add_rms_norm", weight);
   Tensor rstd = Tensor::empty({x.size(0)}, Dtype::f32, x.device());
   Tensor outputs[2] = {like(x), like(x)};
   ops::add_rms_norm(default_stream(x.device()), x, residual, weight, eps, outputs[0], outputs[1], rstd);
   const Tensor inputs[3] = {x, residual, weight};
   autograd::record("add_rms_norm", inputs, outputs,
-                   [sum = outputs[0].detached(), w = weight.detached(), rstd](autograd::Gradients& g) {
+                   [sum = outputs[0].detached(), saved_w, rstd](autograd::Gradients& g) {
                      // The gradient of the sum goes on unchanged, plus what comes back through the norm.
                      Tensor dsum = g.output(0);
                      if (g.output(1).defined()) {
+                       const Tensor w = saved_w.get();
                        dsum = like(sum);
                        WeightGradient dw(g, 2, w);
                        ops::rms_norm_backward(default_stream(sum.device()), g.output(1), sum, w, rstd, g.output(0),
@@ -71,11 +75,13 @@ NormedSum add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& we
 }
 
 Tensor norm_rope(const Tensor& x, const Tensor& weight, float eps, const Tensor& table, const Tensor& positions) {
+  const auto saved_x = autograd::save("norm_rope", x), saved_w = autograd::save("norm_rope", weight);
   Tensor y = like(x), rstd;
   if (weight.defined()) rstd = Tensor::empty({x.size(0), x.size(1)}, Dtype::f32, x.device());
   ops::norm_rope(default_stream(x.device()), x, weight, eps, table, positions, y, rstd);
   return autograd::record("norm_rope", {x, weight}, y,
-                          [x = x.detached(), w = weight.detached(), rstd, table, positions](autograd::Gradients& g) {
+                          [saved_x, saved_w, rstd, table, positions](autograd::Gradients& g) {
+                            const Tensor x = saved_x.get(), w = saved_w.get();
                             Tensor dx = like(x);
                             WeightGradient dw(g, 1, w);
                             ops::norm_rope_backward(default_stream(x.device()), g.output(), x, w, rstd, table,

@@ -8,7 +8,7 @@
 namespace dujiang::autograd {
 namespace {
 
-thread_local bool grad_enabled = true;
+thread_local bool recording_on = true;
 thread_local std::uint64_t next_seq = 0;
 
 // sum += part, in place where nobody else looks at sum's memory.
@@ -31,12 +31,40 @@ Tensor& leaf_grad(Meta& meta, Shape shape, Device device) {
 }  // namespace
 
 void require_grad(Tensor& tensor, Tensor grad) {
-  if (grad.defined())
-    DUJIANG_CHECK(grad.shape() == tensor.shape() && grad.dtype() == Dtype::f32,
-                  "require_grad: gradient {} for tensor {}: expected f32 of its shape", grad.str(), tensor.str());
   auto meta = std::make_shared<Meta>();
-  meta->grad = std::move(grad);
+  meta->storage = tensor.detached();
   tensor.set_meta(std::move(meta));
+  set_gradient(tensor, std::move(grad));
+}
+
+void rebind(Tensor& leaf, const Tensor& storage) {
+  const auto meta = leaf.meta();
+  DUJIANG_CHECK(meta && !meta->producer, "rebind of {}: not a leaf", leaf.str());
+  if (storage.defined()) {
+    DUJIANG_CHECK(storage.shape() == leaf.shape() && storage.dtype() == leaf.dtype(),
+                  "rebind of a leaf {} {} to {}: expected its shape and dtype", name_of(leaf.dtype()),
+                  leaf.shape().str(), storage.str());
+    meta->storage = storage.detached();
+    leaf = meta->storage;
+  } else {
+    meta->storage = {};
+    leaf = Tensor::over(nullptr, View(nullptr, leaf.dtype(), leaf.shape(), leaf.device()));
+  }
+  leaf.set_meta(meta);
+}
+
+void set_gradient(const Tensor& leaf, Tensor grad) {
+  const auto& meta = leaf.meta();
+  DUJIANG_CHECK(meta && !meta->producer, "set_gradient of {}: not a leaf", leaf.str());
+  if (grad.defined()) {
+    const auto& [shape, strides] = std::pair(grad.shape(), grad.raw().strides);
+    const bool unit_last = shape.rank() == 0 || shape[-1] <= 1 || strides[-1] == 1;
+    DUJIANG_CHECK(shape == leaf.shape() && grad.dtype() == Dtype::f32 && unit_last,
+                  "gradient {} for a leaf of shape {}: expected f32 of its shape with unit stride on the last axis",
+                  grad.str(), leaf.shape().str());
+  }
+  meta->grad = std::move(grad);
+  meta->grad_written = false;
 }
 
 Tensor grad_of(const Tensor& leaf) {
@@ -52,6 +80,24 @@ Slot leaf_slot(const Tensor& leaf) {
 
 void clear_grad(const Tensor& leaf) {
   if (leaf.meta()) leaf.meta()->grad_written = false;
+}
+
+Saved save(const char* op, const Tensor& tensor) {
+  Saved saved;
+  saved.op_ = op;
+  if (tensor.meta() && !tensor.meta()->producer) {
+    saved.leaf_ = tensor.meta();
+    saved.get();
+  } else {
+    saved.tensor_ = tensor.detached();
+  }
+  return saved;
+}
+
+Tensor Saved::get() const {
+  if (!leaf_) return tensor_;
+  DUJIANG_CHECK(leaf_->storage.defined(), "{}: an input that is a leaf has no storage now: rebind it first", op_);
+  return leaf_->storage;
 }
 
 bool Gradients::needs(int input) const {
@@ -102,12 +148,15 @@ void Gradients::add(int index, Tensor gradient) {
 }
 
 bool recording(std::initializer_list<Tensor> inputs) {
-  return grad_enabled && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return t.meta() != nullptr; });
+  return recording_on && std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return t.meta() != nullptr; });
 }
 
 void record(const char* name, std::span<const Tensor> inputs, std::span<Tensor> outputs, Vjp vjp) {
   const bool wanted = std::any_of(inputs.begin(), inputs.end(), [](const Tensor& t) { return t.meta() != nullptr; });
-  if (!grad_enabled || !wanted) return;
+  if (recording_on && wanted) record_always(name, inputs, outputs, std::move(vjp));
+}
+
+void record_always(const char* name, std::span<const Tensor> inputs, std::span<Tensor> outputs, Vjp vjp) {
   auto node = std::make_shared<Node>();
   node->name = name;
   node->seq = next_seq++;
@@ -127,12 +176,24 @@ Tensor record(const char* name, std::initializer_list<Tensor> inputs, Tensor out
   return output;
 }
 
-NoGrad::NoGrad() : before_(std::exchange(grad_enabled, false)) {}
-NoGrad::~NoGrad() {
-  grad_enabled = before_;
+std::uint64_t next_sequence_number() {
+  return next_seq;
+}
+
+bool recording() {
+  return recording_on;
+}
+
+SetRecording::SetRecording(bool on) : before_(std::exchange(recording_on, on)) {}
+SetRecording::~SetRecording() {
+  recording_on = before_;
 }
 
 void backward(const Tensor& root, Tensor gradient) {
+  backward_down_to(0, root, std::move(gradient));
+}
+
+void backward_down_to(std::uint64_t floor, const Tensor& root, Tensor gradient) {
   const auto& meta = root.meta();
   DUJIANG_CHECK(meta && meta->producer, "backward of {}: not the result of a recorded op", root.str());
   if (!gradient.defined()) {
@@ -161,6 +222,11 @@ void backward(const Tensor& root, Tensor gradient) {
     }
     for (const auto& input : node->inputs) {
       if (!input.meta || !input.meta->producer) continue;
+      DUJIANG_CHECK(
+          input.meta->producer->seq >= floor,
+          "{}, run again by recompute, takes a result of {} from outside: all that needs a gradient must come "
+          "through recompute's argument",
+          node->name, input.meta->producer->name);
       const auto& grads = input.meta->producer->output_grads;
       if (std::any_of(grads.begin(), grads.end(), [](const Tensor& g) { return g.defined(); }))
         ready.push(input.meta->producer);

@@ -20,12 +20,21 @@ struct Node;
 struct Meta {
   std::shared_ptr<Node> producer;  ///< null for a leaf
   int output = 0;                  ///< which output of the producer
+  Tensor storage;                  ///< leaves only: where the values are now; undefined while they are nowhere
   Tensor grad;                     ///< leaves only: f32, of the tensor's shape; allocated on first use unless preset
   bool grad_written = false;       ///< leaves only: whether grad holds something to add to
 };
 
-/// Makes `tensor` a leaf: backward() adds to its gradient. `grad` may be preset (a view of a flat bucket, say).
+/// Makes `tensor` a leaf: backward() adds to its gradient. `grad` may be preset (a view of a flat bucket, say, with
+/// unit stride on its last axis).
 void require_grad(Tensor& tensor, Tensor grad = {});
+/// Points the leaf (this handle and everything that saved it, but no other copy) at other storage of its shape and
+/// dtype, or, where `storage` is undefined, at none: the handle then keeps its shape and nothing may read it. Its
+/// gradient stays.
+void rebind(Tensor& leaf, const Tensor& storage);
+/// Gives the leaf another buffer for its gradient, or none; it counts as empty. f32, of the leaf's shape, unit stride
+/// on the last axis.
+void set_gradient(const Tensor& leaf, Tensor grad);
 /// The gradient of a leaf; undefined before the first backward().
 Tensor grad_of(const Tensor& leaf);
 /// Where to write (or add, see Gradients::Slot) a part of a leaf's gradient outside of backward().
@@ -36,6 +45,24 @@ struct Slot {
 Slot leaf_slot(const Tensor& leaf);
 /// Marks the gradient as empty, without touching memory: the next backward overwrites it.
 void clear_grad(const Tensor& leaf);
+
+/// What a gradient function keeps of a tensor: its memory, but of a leaf only its place, so that a leaf's storage may
+/// be taken away after the forward pass and be given back, elsewhere, before the backward.
+class Saved {
+ public:
+  Saved() = default;
+  /// The tensor, detached; of a leaf, its storage at this moment. Throws an error that names the op where a leaf has
+  /// none; undefined where an undefined tensor was saved.
+  Tensor get() const;
+
+ private:
+  friend Saved save(const char* op, const Tensor& tensor);
+  const char* op_ = "";
+  Tensor tensor_;
+  std::shared_ptr<Meta> leaf_;
+};
+/// Throws where the tensor is a leaf without storage: ops call it before they read their inputs.
+Saved save(const char* op, const Tensor& tensor);
 
 /// What a node's gradient function reads and writes.
 class Gradients {
@@ -48,8 +75,8 @@ class Gradients {
   /// Whether input is a leaf that wants a gradient: its slot is then f32.
   bool needs_leaf(int input) const;
 
-  /// Where to write the gradient in `input`: of its shape, contiguous; f32 for leaves, else its dtype. Where
-  /// `accumulate`, it already holds a part and the kernel must add.
+  /// Where to write the gradient in `input`: of its shape; f32 for leaves, with unit stride on the last axis, else
+  /// contiguous and of its dtype. Where `accumulate`, it already holds a part and the kernel must add.
   Slot slot(int input);
   /// Hands over a finished gradient; it is kept, added to what is there, or dropped where not needed.
   void add(int input, Tensor gradient);
@@ -76,27 +103,42 @@ struct Node {
 };
 
 /// Puts `outputs` into the graph as results of `inputs`, unless recording is off or no input wants a gradient. What
-/// vjp captures must be detached from the graph (Tensor::detached), or the graph would hold itself alive.
+/// vjp captures must be detached from the graph (save, Tensor::detached), or the graph would hold itself alive.
 void record(const char* name, std::span<const Tensor> inputs, std::span<Tensor> outputs, Vjp vjp);
 Tensor record(const char* name, std::initializer_list<Tensor> inputs, Tensor output, Vjp vjp);
+
+/// Likewise, but always: a node in its own right, also where no input wants a gradient.
+void record_always(const char* name, std::span<const Tensor> inputs, std::span<Tensor> outputs, Vjp vjp);
 
 /// True when record() would record these inputs.
 bool recording(std::initializer_list<Tensor> inputs);
 
-/// Recording is off on this thread while one of these lives.
-class NoGrad {
+/// True unless recording is switched off on this thread.
+bool recording();
+
+/// Switches recording on this thread on or off while one of these lives.
+class SetRecording {
  public:
-  NoGrad();
-  ~NoGrad();
-  NoGrad(const NoGrad&) = delete;
-  NoGrad& operator=(const NoGrad&) = delete;
+  explicit SetRecording(bool on);
+  ~SetRecording();
+  SetRecording(const SetRecording&) = delete;
+  SetRecording& operator=(const SetRecording&) = delete;
 
  private:
   bool before_;
+};
+/// Recording is off while one of these lives.
+class NoGrad : public SetRecording {
+ public:
+  NoGrad() : SetRecording(false) {}
 };
 
 /// Adds d(root)/d(leaf) · gradient to every leaf under root. gradient: of root's shape; undefined means 1 for a root
 /// of one element. The graph below root is consumed.
 void backward(const Tensor& root, Tensor gradient = {});
+/// Likewise for a graph within another: meeting a node numbered below `floor` is an error.
+void backward_down_to(std::uint64_t floor, const Tensor& root, Tensor gradient);
+/// The number that the next node on this thread gets.
+std::uint64_t next_sequence_number();
 
 }  // namespace dujiang::autograd
