@@ -25,8 +25,9 @@ extern Kernel<void(const View& q, const View& k, const View& v, const Segments& 
                    const View& lse)>
     attention;
 
-/// Gradients dq, dk, dv (all written, none accumulated) from do, the forward's inputs and outputs. Deterministic for
-/// a given thread count. query and key offsets are equal (training has no key cache).
+/// Gradients dq, dk, dv (all written, none accumulated) from do, the forward's inputs and outputs; dk and dv may both
+/// be f32 beside q of another dtype, to be summed on. Deterministic for a given thread count. query and key offsets are
+/// equal (training has no key cache).
 extern Kernel<void(const View& d_o, const View& q, const View& k, const View& v, const View& o, const View& lse,
                    const Segments& segments, float scale, const View& dq, const View& dk, const View& dv)>
     attention_backward;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "framework/autograd/node.h"
+#include "framework/autograd/slices.h"
 
 namespace dujiang::fn {
 
@@ -52,6 +53,22 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Offset
 
 // fn_embedding.cpp
 Tensor embedding(const Tensor& tokens, const Tensor& table);
+
+// fn_sliced.cpp: the same functions where an axis is sharded and bits must not tell how (slices.h)
+enum class SlicedAxis { out, in };
+struct Slicing {
+  SlicedAxis axis;  ///< of a linear function: the weight's rows (column parallel) or its columns (row parallel)
+  Slices slices;
+};
+/// Sliced by `out`: the gradient of x is a sum over slices; by `in`: the result is. That sum is rounded once.
+Tensor linear(const Tensor& x, const Tensor& weight, const Slicing& slicing);
+/// Sliced by query heads; a slice has several groups of heads that share a key head, one, or a part of one. The
+/// gradients of a key head that several slices read are sums over them, `across` those ranks that hold copies of it.
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Offsets& query_offsets,
+                 const Offsets& key_offsets, float scale, const Slices& heads);
+/// Sliced by heads; the weight's gradient is a sum over slices.
+Tensor norm_rope(const Tensor& x, const Tensor& weight, float eps, const Tensor& table, const Tensor& positions,
+                 const Slices& heads);
 
 // fn_loss.cpp
 struct CrossEntropyOptions {

@@ -36,11 +36,13 @@ Attention::Attention(std::string path, const Options& options)
 Tensor Attention::forward(const Tensor& x, const StepContext& context) {
   const std::int64_t n = x.size(0), d = options_.head_dim;
   const auto by_head = [&](const Tensor& t) { return fn::view(t, {n, t.size(1) / d, d}); };
-  const auto rotated = [&](const Tensor& t, RmsNorm& norm) {
-    return fn::norm_rope(t, norm.weight().value, norm.eps(), options_.rope_table, context.positions);
+  const auto rotated = [&](const Tensor& t, RmsNorm& norm, const fn::Slices* slices) {
+    const Tensor &weight = norm.weight().value, &table = options_.rope_table;
+    return slices != nullptr ? fn::norm_rope(t, weight, norm.eps(), table, context.positions, *slices)
+                             : fn::norm_rope(t, weight, norm.eps(), table, context.positions);
   };
-  const Tensor q = rotated(by_head(query_(x, context)), query_norm_);
-  Tensor k = rotated(by_head(key_(x, context)), key_norm_);
+  const Tensor q = rotated(by_head(query_(x, context)), query_norm_, slices_ ? &slices_->queries : nullptr);
+  Tensor k = rotated(by_head(key_(x, context)), key_norm_, slices_ ? &slices_->keys : nullptr);
   Tensor v = by_head(value_(x, context));
   fn::Offsets key_offsets = context.segments;
   if (context.cache != nullptr) {
@@ -56,7 +58,8 @@ Tensor Attention::forward(const Tensor& x, const StepContext& context) {
         std::vector<std::int32_t>{0, static_cast<std::int32_t>(cache.length + n)});
   }
   const float scale = 1.0f / std::sqrt(static_cast<float>(d));
-  const Tensor o = fn::attention(q, k, v, context.segments, key_offsets, scale);
+  const Tensor o = slices_ ? fn::attention(q, k, v, context.segments, key_offsets, scale, slices_->attention)
+                           : fn::attention(q, k, v, context.segments, key_offsets, scale);
   return output_(fn::view(o, {n, o.size(1) * d}), context);
 }
 

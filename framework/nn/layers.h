@@ -1,6 +1,8 @@
 #pragma once
 // The layers that decoder families share. Activations are [n, width], n tokens of a micro-batch.
 
+#include <optional>
+
 #include "framework/nn/module.h"
 
 namespace dujiang::nn {
@@ -10,12 +12,17 @@ class Linear : public Module {
  public:
   Linear(std::string path, std::int64_t in, std::int64_t out, float std);
   Parameter& weight() { return weight_; }
+  /// Computes in fixed slices of a cut axis from now on; null: as fast as it goes.
+  void slice(std::optional<fn::Slicing> slicing) { slicing_ = std::move(slicing); }
 
  protected:
-  Tensor forward(const Tensor& x, const StepContext&) override { return fn::linear(x, weight_.value); }
+  Tensor forward(const Tensor& x, const StepContext&) override {
+    return slicing_ ? fn::linear(x, weight_.value, *slicing_) : fn::linear(x, weight_.value);
+  }
 
  private:
   Parameter& weight_;
+  std::optional<fn::Slicing> slicing_;
 };
 
 /// tokens i32 [n] -> [n, width]; weight [vocabulary, width].
@@ -73,6 +80,15 @@ class Attention : public Module {
   };
   Attention(std::string path, const Options& options);
 
+  /// Fixed slices of heads.
+  struct HeadSlices {
+    fn::Slices queries;    ///< of query heads, for q_norm's gradient: across all ranks
+    fn::Slices keys;       ///< of key heads, for k_norm's gradient: across all ranks, each head counted once
+    fn::Slices attention;  ///< of query heads: across the ranks that hold copies of the key heads here
+  };
+  /// As Linear::slice; the projections are sliced by themselves.
+  void slice(std::optional<HeadSlices> slices) { slices_ = std::move(slices); }
+
  protected:
   Tensor forward(const Tensor& x, const StepContext& context) override;
 
@@ -80,6 +96,7 @@ class Attention : public Module {
   Options options_;
   Linear &query_, &key_, &value_, &output_;
   RmsNorm &query_norm_, &key_norm_;
+  std::optional<HeadSlices> slices_;
 };
 
 /// f32 [positions, head_dim]: cos in the first half, sin in the second, of position * theta^(-2i / head_dim).

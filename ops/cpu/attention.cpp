@@ -190,10 +190,16 @@ void attention_backward(Stream&, const View& d_o, const View& q, const View& k, 
                         const View& dv) {
   const char* const op = "attention_backward";
   check_heads(op, q, k, v, o, lse, segments);
-  check_heads(op, dq, dk, dv, d_o, lse, segments);
+  const bool wide = dk.dtype == Dtype::f32 && dv.dtype == Dtype::f32;
+  const auto as_q = [&](View view) {  // for checks of everything but the dtype
+    if (wide) view.dtype = q.dtype;
+    return view;
+  };
+  check_heads(op, dq, as_q(dk), as_q(dv), d_o, lse, segments);
   check_arguments(
       dq.dtype == q.dtype && dq.shape == q.shape && dk.shape == k.shape && (lse.defined() || q.count() == 0), op,
-      "gradients like q, k, v and a defined lse", {{"q", q}, {"k", k}, {"dq", dq}, {"dk", dk}, {"lse", lse}});
+      "gradients like q, k, v (dk and dv may be f32) and a defined lse",
+      {{"q", q}, {"k", k}, {"dq", dq}, {"dk", dk}, {"lse", lse}});
   DUJIANG_CHECK(std::ranges::equal(segments.query_offsets, segments.key_offsets) && k.shape[0] == q.shape[0],
                 "op {}: query and key offsets differ; the backward has no key cache", op);
   auto groups = head_groups(q, k, v, o, lse, segments, scale);
@@ -206,6 +212,7 @@ void attention_backward(Stream&, const View& d_o, const View& q, const View& k, 
     groups[g].d_o = gradients[g].o;
   }
   const AttentionBackward& kernel = attention_backwards().of[index_of(q.dtype)];
+  const auto finish = wide ? kernel.finish_f32 : kernel.finish;
   const std::int64_t dim = q.shape[2], threads = omp_in_parallel() ? 1 : thread_count();
 
   // A group is cut where it is more than a quarter of a thread's share, into ranges of equal cost: what a block costs
@@ -260,11 +267,11 @@ void attention_backward(Stream&, const View& d_o, const View& q, const View& k, 
     char* const mine = static_cast<char*>(scratch.mine());
     void* const to = t.sums < 0 ? mine + scratch_bytes : static_cast<char*>(sums.get()) + t.sums;
     kernel.blocks(h, t.block_begin, t.block_end, mine, to);
-    if (t.sums < 0) kernel.finish(h, 0, h.keys, 1, to, &h.keys);
+    if (t.sums < 0) finish(h, 0, h.keys, 1, to, &h.keys);
   });
   parallel_tasks(static_cast<std::int64_t>(finishes.size()), [&](std::int64_t i) {
     const Finish& f = finishes[static_cast<std::size_t>(i)];
-    kernel.finish(groups[f.group], f.begin, f.end, f.parts, static_cast<char*>(sums.get()) + f.sums, &seen[f.seen]);
+    finish(groups[f.group], f.begin, f.end, f.parts, static_cast<char*>(sums.get()) + f.sums, &seen[f.seen]);
   });
 }
 

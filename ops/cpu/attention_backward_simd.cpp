@@ -216,8 +216,11 @@ void finish(const HeadGroup& h, std::int64_t begin, std::int64_t end, std::int64
 }
 
 template <class C>
-constexpr AttentionBackward backward = {
-    .scratch_bytes = scratch_bytes<C>, .sums_bytes = sums_bytes, .blocks = blocks<C>, .finish = finish<typename C::E>};
+constexpr AttentionBackward backward = {.scratch_bytes = scratch_bytes<C>,
+                                        .sums_bytes = sums_bytes,
+                                        .blocks = blocks<C>,
+                                        .finish = finish<typename C::E>,
+                                        .finish_f32 = finish<F32>};
 
 }  // namespace
 

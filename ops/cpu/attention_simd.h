@@ -57,8 +57,9 @@ struct AttentionBackward {
   void (*blocks)(const HeadGroup& head, std::int64_t block_begin, std::int64_t block_end, void* scratch, void* sums);
   /// Writes rows [begin, end) of dk and dv: the total of `parts` sums (one after another, each sums_bytes), of which
   /// part p holds rows below seen[p].
-  void (*finish)(const HeadGroup& head, std::int64_t begin, std::int64_t end, std::int64_t parts, const void* sums,
-                 const std::int64_t* seen);
+  using Finish = void (*)(const HeadGroup& head, std::int64_t begin, std::int64_t end, std::int64_t parts,
+                          const void* sums, const std::int64_t* seen);
+  Finish finish, finish_f32;  ///< into dk and dv of the dtype, of f32
 };
 
 /// By dtype: f32, bf16, f16.
