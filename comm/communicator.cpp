@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <chrono>
-#include <cstring>
 
 #include "comm/watch/watchdog.h"
 #include "framework/base/allocator.h"
@@ -249,9 +248,7 @@ Work Communicator::barrier(Stream& stream, Where where) {
 }
 
 std::shared_ptr<void> Communicator::zeroed_host_memory(std::size_t bytes) {
-  auto memory = allocate_host(bytes);
-  std::memset(memory.get(), 0, bytes);
-  return memory;
+  return allocate_zeroed_host(bytes);
 }
 
 std::shared_ptr<void> Communicator::allocate(std::size_t bytes) {

@@ -131,7 +131,7 @@ class Communicator {
   int size() const { return place_.size; }
   int local_rank() const { return place_.local_rank; }
   int local_size() const { return place_.local_size; }
-  /// "self", "thread", "mpi", "nccl", "hccl"
+  /// "self", "thread", "mpi", "nccl", "hccl"; "rehearsal"
   std::string_view transport() const { return transport_; }
   /// Where buffers must lie.
   Device device() const { return device_; }

@@ -3,9 +3,12 @@
 // dtypes, aliasing) stands at its slot's declaration, in one header per family beside this one.
 
 #include <array>
+#include <type_traits>
 
 #include "framework/base/check.h"
 #include "framework/base/device.h"
+#include "framework/base/rehearsal.h"
+#include "framework/base/view.h"
 
 namespace dujiang::ops {
 
@@ -16,6 +19,7 @@ template <class... Args>
 class Kernel<void(Args...)> {
  public:
   using Function = void (*)(Stream&, Args...);
+  using Cost = OpCost (*)(Args...);
 
   /// Constant-initialised, so that backends may register from any static initialiser.
   constexpr explicit Kernel(const char* name) : name_(name) {}
@@ -32,16 +36,44 @@ class Kernel<void(Args...)> {
     return true;
   }
 
+  /// What a rehearsal counts for a call, where reading or writing every view once isn't it. As add().
+  bool set_cost(Cost cost) {
+    DUJIANG_CHECK(cost_ == nullptr, "op {}: its cost is stated twice", name_);
+    cost_ = cost;
+    return true;
+  }
+
   /// Runs the kernel of the stream's device; an empty slot throws.
   void operator()(Stream& stream, Args... args) const {
     const auto type = stream.device().type;
     const auto function = slots_[static_cast<std::size_t>(type)];
     DUJIANG_CHECK(function != nullptr, "op {}: no kernel for device {}", name_, dujiang::name_of(type));
+    if (auto* rehearsal = Rehearsal::current()) return rehearse(*rehearsal, function, stream, args...);
     function(stream, args...);
   }
 
  private:
+  static void touch(const View& view, double& elements, double& bytes) {
+    if (!view.defined()) return;
+    elements += static_cast<double>(view.count());
+    bytes += static_cast<double>(view.bytes());
+  }
+  template <class T>
+  static void touch(const T&, double&, double&) {}
+
+  void rehearse(Rehearsal& rehearsal, Function function, Stream& stream, Args... args) const {
+    constexpr double few = 256;  // elements whose values host code may want
+    double elements = 0, bytes = 0;
+    (touch(args, elements, bytes), ...);
+    rehearsal.spend(name_, cost_ != nullptr ? cost_(args...) : OpCost{.bytes = bytes});
+    if (elements > few && !rehearsal.workspaces()) return;
+    const SilentScope loops(elements > few);
+    const MemoryScope memory(MemoryUse::workspace);
+    function(stream, args...);
+  }
+
   const char* name_;
+  Cost cost_ = nullptr;
   std::array<Function, device_type_count> slots_{};
 };
 

@@ -10,6 +10,7 @@
 #include "comm/host/tree_reduce.h"
 #include "comm/mpi/mpi_check.h"
 #include "comm/mpi/mpi_network.h"
+#include "framework/base/allocator.h"
 
 namespace dujiang::comm {
 namespace {
@@ -147,7 +148,7 @@ class MpiCommunicator final : public Communicator {
     if (!within_host_) return zeroed_host_memory(bytes);
     std::shared_ptr<void> memory;
     worker_.submit([&] { memory = allocate_shared(bytes); }).wait_host();
-    return memory;
+    return counted_host_memory(std::move(memory), bytes);
   }
 
   std::shared_ptr<void> allocate_shared(std::size_t bytes) {

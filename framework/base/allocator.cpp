@@ -5,29 +5,22 @@
 #include <algorithm>
 #include <bit>
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <mutex>
 
 #include "framework/base/check.h"
+#include "framework/base/rehearsal.h"
 
 namespace dujiang {
 namespace {
 
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 
-// Sizes are rounded up so that blocks of similar size serve each other: to an eighth of their power of two below a
-// huge page, to whole huge pages above (to an eighth of the power of two above 16 of them).
-std::size_t rounded(std::size_t bytes) {
-  if (bytes <= 512) return 512;
-  const std::size_t power = std::bit_floor(bytes);
-  const std::size_t step = power >= 16 * huge_page ? power / 16 : power >= huge_page ? huge_page : power / 8;
-  return (bytes + step - 1) / step * step;
-}
-
 class Cache {
  public:
   std::shared_ptr<void> take(std::size_t bytes) {
-    const std::size_t size = rounded(bytes);
+    const std::size_t size = host_block_bytes(bytes);
     void* block = nullptr;
     {
       const std::lock_guard lock(mutex_);
@@ -38,8 +31,7 @@ class Cache {
       } else {
         ++stats_.system_calls;
       }
-      stats_.in_use += size;
-      stats_.peak = std::max(stats_.peak, stats_.in_use);
+      add(size);
     }
     if (block == nullptr) {
       block = std::aligned_alloc(size >= huge_page ? huge_page : 64, size);
@@ -65,6 +57,16 @@ class Cache {
     stats_.cached += size;
   }
 
+  void count(std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    add(bytes);
+  }
+
+  void discount(std::size_t bytes) {
+    const std::lock_guard lock(mutex_);
+    stats_.in_use -= bytes;
+  }
+
   void release_free() {
     const std::lock_guard lock(mutex_);
     for (auto& [size, block] : free_) std::free(block);
@@ -83,6 +85,11 @@ class Cache {
   }
 
  private:
+  void add(std::size_t bytes) {
+    stats_.in_use += bytes;
+    stats_.peak = std::max(stats_.peak, stats_.in_use);
+  }
+
   std::mutex mutex_;
   std::multimap<std::size_t, void*> free_;
   AllocatorStats stats_;
@@ -96,8 +103,30 @@ Cache& cache() {
 
 }  // namespace
 
+// To an eighth of their power of two below a huge page, to whole huge pages above (to an eighth of the power of two
+// above 16 of them).
+std::size_t host_block_bytes(std::size_t bytes) {
+  if (bytes <= 512) return 512;
+  const std::size_t power = std::bit_floor(bytes);
+  const std::size_t step = power >= 16 * huge_page ? power / 16 : power >= huge_page ? huge_page : power / 8;
+  return (bytes + step - 1) / step * step;
+}
+
 std::shared_ptr<void> allocate_host(std::size_t bytes) {
+  if (auto* rehearsal = Rehearsal::current()) return rehearsal->allocate(bytes);
   return cache().take(bytes);
+}
+
+std::shared_ptr<void> allocate_zeroed_host(std::size_t bytes) {
+  auto memory = allocate_host(bytes);
+  if (Rehearsal::current() == nullptr) std::memset(memory.get(), 0, bytes);
+  return memory;
+}
+
+std::shared_ptr<void> counted_host_memory(std::shared_ptr<void> memory, std::size_t bytes) {
+  void* const data = memory.get();
+  cache().count(bytes);
+  return {data, [memory = std::move(memory), bytes](void*) { cache().discount(bytes); }};
 }
 AllocatorStats host_allocator_stats() {
   return cache().stats();

@@ -18,6 +18,13 @@ struct AllocatorStats {
 /// Returns at least `bytes` bytes, uninitialised; the last holder's release returns them to the cache. Thread-safe.
 /// Throws Error naming the size when the system has no more.
 std::shared_ptr<void> allocate_host(std::size_t bytes);
+/// Likewise, all bytes zero.
+std::shared_ptr<void> allocate_zeroed_host(std::size_t bytes);
+/// What allocate_host(bytes) takes: sizes are rounded up so that freed blocks serve others.
+std::size_t host_block_bytes(std::size_t bytes);
+
+/// The same memory, which came from elsewhere: its `bytes` count as in use until the last holder lets go.
+std::shared_ptr<void> counted_host_memory(std::shared_ptr<void> memory, std::size_t bytes);
 
 AllocatorStats host_allocator_stats();
 void reset_host_allocator_peak();

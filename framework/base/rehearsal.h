@@ -1,0 +1,137 @@
+#pragma once
+// A rehearsal: the real code of a run, on one thread, with nothing computed and no memory used. Memory has addresses
+// and is counted, ops are counted and take the time that a device of a given pace would need, on a clock of its own.
+//
+// While a RehearsalScope lives, allocate_host() hands out memory that takes no pages until it is touched and reads as
+// zero, and ops::Kernel counts a call and leaves out its loops (parallel_ranges and parallel_tasks do nothing inside of
+// it), but for calls of few elements, whose results host code may read.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "framework/base/dtype.h"
+
+namespace dujiang {
+
+/// What memory is for.
+enum class MemoryUse : std::uint8_t { parameters, gradients, optimizer, activations, workspace };
+inline constexpr std::size_t memory_use_count = 5;
+const char* name_of(MemoryUse use);
+
+/// Says of the memory that the calling thread allocates while this lives what it is for; activations otherwise. Only a
+/// rehearsal asks.
+class MemoryScope {
+ public:
+  explicit MemoryScope(MemoryUse use);
+  ~MemoryScope();
+  MemoryScope(const MemoryScope&) = delete;
+  MemoryScope& operator=(const MemoryScope&) = delete;
+
+ private:
+  MemoryUse before_;
+};
+
+struct MemoryBytes {
+  std::array<std::uint64_t, memory_use_count> of{};  ///< by MemoryUse
+  std::uint64_t total = 0;
+  std::uint64_t operator[](MemoryUse use) const { return of[static_cast<std::size_t>(use)]; }
+};
+
+/// What one call of an op takes.
+struct OpCost {
+  double flops = 0;
+  double bytes = 0;          ///< read and written
+  Dtype dtype = Dtype::f32;  ///< of the arithmetic's inputs: which rate counts
+  bool attention = false;    ///< its rate is another than a plain product's
+};
+
+/// How fast a device works: what it reaches, not its peak.
+struct Pace {
+  double half_flops = 1e12, single_flops = 1e12;  ///< FLOP/s of products in bf16 or f16, in f32
+  double attention_share = 1;                     ///< of these rates, in attention
+  double bytes = 1e11;                            ///< byte/s of sweeps over memory
+  double call = 0;                                ///< s, at least, per op
+};
+
+class Rehearsal {
+ public:
+  /// `workspaces`: the host's kernels run as far as they allocate, so that their temporary memory counts.
+  explicit Rehearsal(const Pace& pace, bool workspaces);
+  Rehearsal(const Rehearsal&) = delete;
+  Rehearsal& operator=(const Rehearsal&) = delete;
+
+  /// The calling thread's; null outside of a rehearsal.
+  static Rehearsal* current();
+  /// Whether the calling thread is inside an op whose loops are left out.
+  static bool silent();
+
+  /// May outlive this. Counted as allocate_host() counts; where `exact`, without its rounding.
+  std::shared_ptr<void> allocate(std::size_t bytes, bool exact = false);
+  MemoryBytes in_use() const;
+  /// The use of memory when most was in use since the last reset_peak().
+  MemoryBytes at_peak() const;
+  void reset_peak();
+
+  struct OpTotal {
+    std::uint64_t calls = 0;
+    double flops = 0, bytes = 0, seconds = 0;
+  };
+  void spend(const char* op, const OpCost& cost);
+  const std::map<std::string, OpTotal>& ops() const { return ops_; }
+  bool workspaces() const { return workspaces_; }
+
+  /// Seconds since the rehearsal began, on its own clock.
+  double now() const { return now_; }
+  /// The clock stands at `time` at least. Returns the seconds that had to be waited.
+  double wait_until(double time);
+
+ private:
+  struct Memory;
+  Pace pace_;
+  bool workspaces_;
+  std::shared_ptr<Memory> memory_;
+  std::map<std::string, OpTotal> ops_;
+  double now_ = 0;
+};
+
+/// The calling thread rehearses while this lives.
+class RehearsalScope {
+ public:
+  explicit RehearsalScope(Rehearsal& rehearsal);
+  ~RehearsalScope();
+  RehearsalScope(const RehearsalScope&) = delete;
+  RehearsalScope& operator=(const RehearsalScope&) = delete;
+
+ private:
+  Rehearsal* before_;
+};
+
+/// The calling thread's ops leave out their loops (or, given false, compute) while this lives.
+class SilentScope {
+ public:
+  explicit SilentScope(bool silent);
+  ~SilentScope();
+  SilentScope(const SilentScope&) = delete;
+  SilentScope& operator=(const SilentScope&) = delete;
+
+ private:
+  bool before_;
+};
+
+namespace rehearsal_detail {
+inline constinit thread_local Rehearsal* current = nullptr;
+inline constinit thread_local bool silent = false;
+}  // namespace rehearsal_detail
+
+inline Rehearsal* Rehearsal::current() {
+  return rehearsal_detail::current;
+}
+inline bool Rehearsal::silent() {
+  return rehearsal_detail::silent;
+}
+
+}  // namespace dujiang
