@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/ranges.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -9,10 +10,12 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <set>
 
 #include "framework/base/check.h"
+#include "framework/train/agreement.h"
 #include "framework/train/files.h"
 
 namespace dujiang::train {
@@ -22,7 +25,8 @@ using Json = nlohmann::json;
 
 namespace {
 
-constexpr int format_version = 1;
+// 1 had the box of the whole that an optimizer's entry was: always all of it. It is read as 2.
+constexpr int format_version = 2, oldest_format = 1;
 constexpr const char* state_file = "trainer_state.json";
 
 // What a tokenizer may consist of; its directory may hold a model too.
@@ -66,9 +70,9 @@ Json read_state(const fs::path& dir) {
   Json json;
   try {
     json = Json::parse(in);
-    if (json.at("format").get<int>() != format_version) {
-      fail_user("{}: format: expected {}, found {}: written by another version", path.string(), format_version,
-                json["format"].dump());
+    if (const int format = json.at("format").get<int>(); format < oldest_format || format > format_version) {
+      fail_user("{}: format: expected {} to {}, found {}: written by another version", path.string(), oldest_format,
+                format_version, format);
     }
     json.at("step").get<std::int64_t>();
     json.at("files").get<std::map<std::string, std::uint64_t>>();
@@ -77,19 +81,6 @@ Json read_state(const fs::path& dir) {
     fail_user("{}: damaged: {}", path.string(), e.what());
   }
   return json;
-}
-
-bool is_complete(const fs::path& dir) {
-  try {
-    const Json json = read_state(dir);
-    for (const auto& [name, size] : json["files"].items()) {
-      std::error_code error;
-      if (fs::file_size(dir / name, error) != size.get<std::uint64_t>() || error) return false;
-    }
-    return true;
-  } catch (const UserError&) {
-    return false;
-  }
 }
 
 // Checkpoints by step, the newest first.
@@ -120,27 +111,7 @@ void copy_tokenizer(const fs::path& from, const fs::path& to) {
   if (copied == 0) fail_user("{}: holds no tokenizer (tokenizer.model or tokenizer.json)", from.string());
 }
 
-void write_optimizer(const fs::path& dir, const CheckpointContents& contents) {
-  if (contents.optimizer.empty()) return;
-  Json boxes = Json::object();
-  for (const auto& [name, tensor] : contents.optimizer) {
-    DUJIANG_CHECK(tensor.dtype() == Dtype::f32, "optimizer tensor {}: expected f32, found {}", name, tensor.str());
-    const auto sizes = tensor.shape().sizes();
-    boxes[name] = {{"global", std::vector<std::int64_t>(sizes.begin(), sizes.end())},
-                   {"offset", std::vector<std::int64_t>(sizes.size(), 0)}};
-  }
-  fs::create_directory(dir);
-  write_safetensors_set(dir, "optimizer", contents.optimizer, contents.max_file_bytes,
-                        {{"format", "pt"}, {"boxes", boxes.dump()}});
-  sync_directory(dir);
-}
-
-void write_contents(const fs::path& dir, std::int64_t step, const CheckpointContents& contents) {
-  write_file(dir / "config.json", models::to_hf_json(contents.model, contents.dtype));
-  write_file(dir / "generation_config.json", models::generation_config_json(contents.model));
-  write_safetensors_set(dir, "model", contents.weights, contents.max_file_bytes);
-  if (!contents.tokenizer.empty()) copy_tokenizer(contents.tokenizer, dir);
-  write_optimizer(dir / "optimizer", contents);
+void write_state(const fs::path& dir, std::int64_t step, const CheckpointContents& contents) {
   const Json state = {
       {"format", format_version}, {"step", step}, {"files", list_files(dir)}, {"state", contents.state}};
   write_file(dir / state_file, state.dump(2) + "\n");
@@ -154,20 +125,127 @@ void publish(const fs::path& temporary, const fs::path& final) {
     fail_user("{}: cannot be put in place: {}", final.string(), std::strerror(errno));
   }
   sync_directory(final.parent_path());
-  if (replaces) fs::remove_all(temporary);
 }
 
-void prune(const fs::path& root, const fs::path& written, std::int64_t keep) {
+// One checkpoint that need not stay, if there is one.
+std::optional<fs::path> superfluous(const fs::path& root, const fs::path& written, std::int64_t keep) {
   std::int64_t kept = 1;  // `written`
   for (const auto& [step, dir] : checkpoints_under(root)) {
-    if (dir == written || !is_complete(dir)) continue;
-    if (kept < keep) {
-      ++kept;
-    } else {
-      remove_checkpoint(dir);
+    if (dir == written || !checkpoint_faults(dir).empty()) continue;
+    if (++kept > keep) return dir;
+  }
+  return std::nullopt;
+}
+
+// One save, as all ranks go through it together. What takes long goes in rounds, as the others wait.
+class Save {
+ public:
+  Save(const fs::path& root, std::int64_t step, const CheckpointContents& contents, std::int64_t keep,
+       comm::Communicator& communicator)
+      : root_(root),
+        step_(step),
+        contents_(contents),
+        keep_(keep),
+        communicator_(communicator),
+        final_(root / directory_name(step)),
+        temporary_(root / ("." + directory_name(step) + ".tmp")) {
+    sets_.push_back({temporary_, contents.weights, {"model", contents.weights, contents.max_file_bytes}});
+    if (contents.optimizer.empty()) return;
+    for (const auto& part : contents.optimizer) {
+      DUJIANG_CHECK(part.dtype == Dtype::f32, "optimizer tensor {}: expected f32, found {}", part.name,
+                    name_of(part.dtype));
+    }
+    sets_.push_back(
+        {temporary_ / "optimizer", contents.optimizer, {"optimizer", contents.optimizer, contents.max_file_bytes}});
+  }
+
+  fs::path run() {
+    for (const auto& set : sets_) require_written_once(set.list, communicator_);
+    try {
+      on_rank_0(preparation());
+      write_parts();
+      on_rank_0({[this] { write_state(temporary_, step_, contents_); }, [this] { publish(temporary_, final_); }});
+    } catch (...) {
+      // Everyone has stopped writing. Nobody leaves, which may end the job, before all is removed.
+      std::error_code ignored;
+      if (communicator_.rank() == 0) fs::remove_all(temporary_, ignored);
+      if (!communicator_.flight()->poisoned()) communicator_.barrier(default_stream({})).wait_host();
+      throw;
+    }
+    in_rounds(communicator_, [this] { return communicator_.rank() == 0 && clean_up(); });
+    return final_;
+  }
+
+ private:
+  using Tasks = std::vector<std::function<void()>>;
+  struct Set {
+    fs::path dir;
+    std::span<const TensorPart> list;
+    SafetensorsLayout layout;
+  };
+
+  // One task a round.
+  void on_rank_0(const Tasks& tasks) {
+    std::size_t next = 0;
+    in_rounds(communicator_, [&] {
+      if (communicator_.rank() != 0) return false;
+      try {
+        tasks[next]();
+      } catch (const fs::filesystem_error& e) {
+        fail_user("{}: cannot be saved: {}", final_.string(), e.what());
+      }
+      return ++next < tasks.size();
+    });
+  }
+
+  Tasks preparation() {
+    Tasks tasks;
+    tasks.push_back([this] {
+      fs::create_directories(root_);
+      for (const auto& entry : fs::directory_iterator(root_))
+        if (is_leftover(entry.path())) fs::remove_all(entry.path());
+      for (const auto& set : sets_) fs::create_directory(set.dir);
+      write_file(temporary_ / "config.json", models::to_hf_json(contents_.model, contents_.dtype));
+      write_file(temporary_ / "generation_config.json", models::generation_config_json(contents_.model));
+      if (!contents_.tokenizer.empty()) copy_tokenizer(contents_.tokenizer, temporary_);
+    });
+    for (const auto& set : sets_) {
+      for (const auto& file : set.layout.files) tasks.push_back([&] { create_file(set.dir, file); });
+      tasks.push_back([&] {
+        if (!set.layout.index.empty()) write_file(set.dir / set.layout.index_name, set.layout.index);
+        sync_directory(set.dir);
+      });
+    }
+    return tasks;
+  }
+
+  void write_parts() {
+    constexpr std::uint64_t bytes_a_round = std::uint64_t{256} << 20;  // 2 MB/s suffice within 120 seconds
+    for (const auto& set : sets_) {
+      PartWriter writer(set.dir, set.layout, set.list);
+      in_rounds(communicator_, [&] { return writer.advance(bytes_a_round); });
     }
   }
-}
+
+  // Removes one thing; false when there is nothing more.
+  bool clean_up() {
+    if (fs::exists(temporary_)) {  // the one of this step that was there before
+      fs::remove_all(temporary_);
+      return true;
+    }
+    const auto old = superfluous(root_, final_, keep_);
+    if (old) remove_checkpoint(*old);
+    return old.has_value();
+  }
+
+  const fs::path& root_;
+  std::int64_t step_;
+  const CheckpointContents& contents_;
+  std::int64_t keep_;
+  comm::Communicator& communicator_;
+  fs::path final_, temporary_;
+  std::vector<Set> sets_;
+};
 
 // Compares what a set holds with what a model needs.
 void check_tensors(const SafetensorsSet& set, std::span<const ExpectedTensor> expected, bool half_allowed) {
@@ -209,36 +287,57 @@ void check_tensors(const SafetensorsSet& set, std::span<const ExpectedTensor> ex
 
 }  // namespace
 
-fs::path save_checkpoint(const fs::path& root, std::int64_t step, const CheckpointContents& contents,
-                         std::int64_t keep) {
+fs::path save_checkpoint(const fs::path& root, std::int64_t step, const CheckpointContents& contents, std::int64_t keep,
+                         comm::Communicator& communicator) {
   DUJIANG_CHECK(keep >= 1 && step >= 0, "save of step {} keeping {}: expected a step and at least one", step, keep);
-  const fs::path final = root / directory_name(step), temporary = root / ("." + directory_name(step) + ".tmp");
-  try {
-    fs::create_directories(root);
-    for (const auto& entry : fs::directory_iterator(root)) {
-      if (is_leftover(entry.path())) fs::remove_all(entry.path());
-    }
-    fs::create_directory(temporary);
-    write_contents(temporary, step, contents);
-    publish(temporary, final);
-    prune(root, final, keep);
-  } catch (const fs::filesystem_error& e) {
-    std::error_code ignored;
-    fs::remove_all(temporary, ignored);
-    fail_user("{}: cannot be saved: {}", final.string(), e.what());
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove_all(temporary, ignored);
-    throw;
-  }
-  return final;
+  return Save(root, step, contents, keep, communicator).run();
 }
 
-std::optional<fs::path> newest_checkpoint(const fs::path& root) {
+std::vector<std::string> checkpoint_faults(const fs::path& dir) {
+  std::vector<std::string> faults;
+  try {
+    const Json json = read_state(dir);
+    for (const auto& [name, size] : json["files"].items()) {
+      const fs::path file = dir / name;
+      std::error_code error;
+      const auto found = fs::file_size(file, error);
+      if (error) {
+        faults.push_back(fmt::format("{}: {}", file.string(), fs::exists(file) ? "cannot be read" : "is missing"));
+      } else if (const auto expected = size.get<std::uint64_t>(); found != expected) {
+        faults.push_back(fmt::format("{}: has {} bytes, expected {}", file.string(), found, expected));
+      }
+    }
+  } catch (const UserError& e) {
+    faults.emplace_back(e.what());
+  }
+  return faults;
+}
+
+std::optional<fs::path> newest_checkpoint(const fs::path& root, std::vector<std::string>* passed_over) {
   for (const auto& [step, dir] : checkpoints_under(root)) {
-    if (is_complete(dir)) return dir;
+    const auto faults = checkpoint_faults(dir);
+    if (faults.empty()) return dir;
+    if (passed_over) passed_over->insert(passed_over->end(), faults.begin(), faults.end());
   }
   return std::nullopt;
+}
+
+std::optional<fs::path> checkpoint_to_resume(const fs::path& root, comm::Communicator& communicator) {
+  std::string found;
+  together(communicator, [&] {
+    if (communicator.rank() != 0) return;
+    std::vector<std::string> faults;
+    const auto newest = newest_checkpoint(root, &faults);
+    const std::string told = fmt::format("{}", fmt::join(faults, "\n  "));
+    if (!newest && !faults.empty()) fail_user("{}: no checkpoint is complete:\n  {}", root.string(), told);
+    if (!newest) return;
+    if (!faults.empty())
+      spdlog::warn("going on from {}, as what is newer is not complete:\n  {}", newest->string(), told);
+    found = newest->string();
+  });
+  found = broadcast_text(found, 0, communicator);
+  if (found.empty()) return std::nullopt;
+  return found;
 }
 
 TrainerState load_trainer_state(const fs::path& dir) {

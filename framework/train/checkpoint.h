@@ -3,11 +3,12 @@
 //
 //   ROOT/step-000200/
 //     config.json, generation_config.json, model*.safetensors, the tokenizer's files
-//     optimizer/optimizer*.safetensors   f32, named PARAMETER.master, .m, .v; the metadata key "boxes" holds JSON:
-//                                        {name: {"global": shape, "offset": [...]}}, the part of the whole that the
-//                                        entry is (today: all of it, from 0)
+//     optimizer/optimizer*.safetensors   f32, named PARAMETER.master, .m, .v
 //     trainer_state.json                 written last: format, step, the caller's state, and every file's size
 //
+// Tensors lie in the files whole, in the shape of the whole model: how they were spread over ranks leaves no trace, so
+// any layout reads what any other saved. Ranks write their own elements in parallel (safetensors_parts.h) and read
+// only what they need, so all of them must see the directory.
 // A checkpoint appears whole or not at all: it is written as ROOT/.step-000200.tmp, fsynced and renamed.
 
 #include <cstdint>
@@ -18,31 +19,43 @@
 #include <string>
 #include <vector>
 
+#include "comm/communicator.h"
 #include "framework/models/model_config.h"
-#include "framework/train/safetensors.h"
+#include "framework/train/safetensors_parts.h"
 
 namespace dujiang::train {
 
 struct CheckpointContents {
   models::ModelConfig model;
   Dtype dtype = Dtype::f32;                         ///< of the weights, for config.json
-  std::vector<NamedTensor> weights;                 ///< by their Hugging Face names; lm_head.weight absent when tied
-  std::vector<NamedTensor> optimizer;               ///< f32; may be empty
+  std::vector<TensorPart> weights;                  ///< by their Hugging Face names; lm_head.weight absent when tied
+  std::vector<TensorPart> optimizer;                ///< f32; may be empty
   std::filesystem::path tokenizer;                  ///< directory whose tokenizer files are copied; empty: none
   nlohmann::json state = nlohmann::json::object();  ///< the trainer's: loader, loss scale, ...
   std::uint64_t max_file_bytes = std::uint64_t{4} << 30;
 };
 
-/// Writes ROOT/step-NNNNNN (replacing one of that step), removes what killed saves left behind, then all but the
-/// `keep` newest complete checkpoints; the one just written always stays. keep >= 1. Returns its path.
-/// UserError naming the file when it cannot be written: nothing of it is left, and older checkpoints are untouched.
-/// Call it on one rank only.
+/// Collective. Writes ROOT/step-NNNNNN (replacing one of that step), removes what killed saves left behind, then all
+/// but the `keep` newest complete checkpoints; the one just written always stays. keep >= 1. Returns its path. Every
+/// rank brings its pieces of the tensors; of the rest of `contents` rank 0's counts. When a rank cannot write (disk
+/// full, directory not shared), all ranks throw the same UserError naming that rank and the file: nothing of the
+/// checkpoint is left, and older ones are untouched. Error when an element would not be written exactly once.
 std::filesystem::path save_checkpoint(const std::filesystem::path& root, std::int64_t step,
-                                      const CheckpointContents& contents, std::int64_t keep);
+                                      const CheckpointContents& contents, std::int64_t keep,
+                                      comm::Communicator& communicator);
 
-/// The complete checkpoint of the highest step under `root`: one whose trainer_state.json is sound and whose files
-/// have the sizes it lists.
-std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& root);
+/// What keeps a directory from being a complete checkpoint: an unsound trainer_state.json, or the files that are
+/// missing or have other sizes than it lists, each with its path. Empty: it is complete.
+std::vector<std::string> checkpoint_faults(const std::filesystem::path& dir);
+
+/// The complete checkpoint of the highest step under `root`. `passed_over` gets the faults of higher ones.
+std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& root,
+                                                       std::vector<std::string>* passed_over = nullptr);
+
+/// Collective: what rank 0 finds, everywhere. Warns of incomplete checkpoints that are newer; UserError that lists
+/// their faults when there are checkpoints and none is complete.
+std::optional<std::filesystem::path> checkpoint_to_resume(const std::filesystem::path& root,
+                                                          comm::Communicator& communicator);
 
 struct TrainerState {
   std::int64_t step = 0;
@@ -56,7 +69,7 @@ void require_same_model(const std::filesystem::path& dir, const models::ModelCon
 
 struct ExpectedTensor {
   std::string name;
-  Shape shape;
+  Shape shape;  ///< of the whole
 };
 /// Opens DIR/model*.safetensors, of ours or of transformers', in any of f32, bf16 and f16. UserError listing every
 /// tensor that is missing, not expected, of another shape or not floating, each with its file. A lm_head.weight that

@@ -2,6 +2,7 @@
 // Writing files so that a crash or a full disk leaves whole ones.
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <string_view>
 
@@ -25,6 +26,27 @@ class DurableFile {
   [[noreturn]] void fail_io(const char* action) const;
 
   std::filesystem::path path_, temporary_;
+  int fd_ = -1;
+};
+
+/// A file that several processes fill at places of their own: one makes it, the others open it.
+class PlacedFile {
+ public:
+  /// A new file of `size` zero bytes, with room for them on the disk. UserError naming it when there is none.
+  static PlacedFile create(std::filesystem::path path, std::uint64_t size);
+  static PlacedFile open(std::filesystem::path path);
+  ~PlacedFile();
+  PlacedFile(PlacedFile&& other) noexcept;
+  PlacedFile& operator=(PlacedFile&&) = delete;
+
+  void write_at(std::uint64_t offset, const void* bytes, std::size_t count) const;
+  /// Makes what was written last.
+  void sync() const;
+
+ private:
+  PlacedFile(std::filesystem::path path, int flags);
+
+  std::filesystem::path path_;
   int fd_ = -1;
 };
 

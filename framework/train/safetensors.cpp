@@ -176,14 +176,35 @@ void SafetensorsFile::read_into(const std::string& name, const Tensor& target) c
   const TensorEntry& e = entry(name);
   DUJIANG_CHECK(e.shape == target.shape(), "{}: tensor {} has shape {}, read into {}", path_.string(), name,
                 e.shape.str(), target.str());
-  if (e.dtype == target.dtype() && target.contiguous()) {
-    if (e.end > e.begin) std::memcpy(target.raw().data, map_.get() + data_begin_ + e.begin, e.end - e.begin);
-    return;
-  }
+  if (target.contiguous()) return read_elements(name, 0, target);
+  const Tensor whole = Tensor::empty(target.shape(), target.dtype());
+  read_elements(name, 0, whole);
+  target.copy_from(whole);
+}
+
+void SafetensorsFile::read_elements(const std::string& name, std::int64_t first, const Tensor& target) const {
+  const TensorEntry& e = entry(name);
+  const std::int64_t count = target.count();
+  DUJIANG_CHECK(target.contiguous() && first >= 0 && first + count <= e.shape.count(),
+                "{}: tensor {} {}: elements {} to {} read into {}", path_.string(), name, e.shape.str(), first,
+                first + count, target.str());
   DUJIANG_CHECK(e.dtype == target.dtype() || (is_floating(e.dtype) && is_floating(target.dtype())),
                 "{}: tensor {} of dtype {} cannot be read as {}", path_.string(), name, name_of(e.dtype),
                 name_of(target.dtype()));
-  target.copy_from(read(name));
+  const std::size_t width = size_of(e.dtype);
+  const std::byte* from = map_.get() + data_begin_ + e.begin + static_cast<std::uint64_t>(first) * width;
+  // Copied bytewise: the format does not promise that tensors are aligned.
+  if (e.dtype == target.dtype()) {
+    if (count > 0) std::memcpy(target.raw().data, from, target.raw().bytes());
+    return;
+  }
+  constexpr std::int64_t piece = std::int64_t{1} << 20;
+  const Tensor flat = target.view({count}), stored = Tensor::empty({std::min(piece, count)}, e.dtype);
+  for (std::int64_t at = 0; at < count; at += piece) {
+    const Tensor part = stored.narrow(0, 0, std::min(piece, count - at));
+    std::memcpy(part.raw().data, from + static_cast<std::uint64_t>(at) * width, part.raw().bytes());
+    flat.narrow(0, at, part.count()).copy_from(part);
+  }
 }
 
 SafetensorsSet::SafetensorsSet(const std::filesystem::path& dir, const std::string& stem) : dir_(dir) {

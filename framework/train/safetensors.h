@@ -48,6 +48,9 @@ class SafetensorsFile {
   Tensor read(const std::string& name) const;
   /// Into `target`, converted between floating dtypes; Error when shapes differ.
   void read_into(const std::string& name, const Tensor& target) const;
+  /// The tensor's elements [first, first + target.count()) (flat, row-major) into `target`, which is contiguous;
+  /// converted likewise. Touches the pages that hold them and no others.
+  void read_elements(const std::string& name, std::int64_t first, const Tensor& target) const;
 
  private:
   void parse_header();
@@ -76,6 +79,9 @@ class SafetensorsSet {
   const TensorEntry& entry(const std::string& name) const { return file_of(name).entry(name); }
   Tensor read(const std::string& name) const { return file_of(name).read(name); }
   void read_into(const std::string& name, const Tensor& target) const { file_of(name).read_into(name, target); }
+  void read_elements(const std::string& name, std::int64_t first, const Tensor& target) const {
+    file_of(name).read_elements(name, first, target);
+  }
 
  private:
   std::filesystem::path dir_;
@@ -87,11 +93,5 @@ class SafetensorsSet {
 /// every tensor is aligned. UserError naming the file when it cannot be written (disk full, ...).
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
                        const Metadata& metadata = {{"format", "pt"}});
-
-/// DIR/STEM.safetensors, or above `max_bytes` several files, filled in the tensors' order, and the index. A tensor
-/// is never split.
-void write_safetensors_set(const std::filesystem::path& dir, const std::string& stem,
-                           std::span<const NamedTensor> tensors, std::uint64_t max_bytes,
-                           const Metadata& metadata = {{"format", "pt"}});
 
 }  // namespace dujiang::train

@@ -14,6 +14,7 @@
 #include "data/tokenizer/tokenizer.h"
 #include "framework/base/allocator.h"
 #include "framework/base/threads.h"
+#include "framework/train/agreement.h"
 #include "framework/train/checkpoint.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/gemm_ceiling.h"
@@ -173,7 +174,7 @@ class Run {
   }
 
   void start(bool resume) {
-    const auto newest = newest_checkpoint(checkpoints());
+    const auto newest = resume ? checkpoint_to_resume(checkpoints(), communicator_) : newest_checkpoint(checkpoints());
     if (newest && !resume)
       fail_user("{} already holds a run (newest checkpoint {}): go on with --resume, or choose another name or log.dir",
                 directory_.string(), newest->filename().string());
@@ -298,23 +299,19 @@ class Run {
 
   fs::path save() {
     const auto begin = std::chrono::steady_clock::now();
-    fs::path path;
-    if (leader()) {
-      CheckpointContents contents;
-      contents.model = config_.model;
-      contents.dtype = compute_dtype(config_.train.precision);
-      contents.weights = step_->weights();
-      contents.optimizer = step_->optimizer_state();
-      contents.tokenizer = config_.tokenizer.path;
-      contents.state = {{"tokens", seen_},
-                        {"precision", std::string(name_of(config_.train.precision))},
-                        {"loader", loader_->state()},
-                        {"loss_scale", step_->loss_scale().scale},
-                        {"loss_scale_good_steps", step_->loss_scale().good_steps}};
-      path = save_checkpoint(checkpoints(), done_, contents, config_.checkpoint.keep);
-      spdlog::info("saved {}", path.string());
-    }
-    communicator_.barrier(stream_).wait_host();
+    CheckpointContents contents;
+    contents.model = config_.model;
+    contents.dtype = compute_dtype(config_.train.precision);
+    contents.weights = whole_parts(step_->weights(), leader());
+    contents.optimizer = whole_parts(step_->optimizer_state(), leader());
+    contents.tokenizer = config_.tokenizer.path;
+    contents.state = {{"tokens", seen_},
+                      {"precision", std::string(name_of(config_.train.precision))},
+                      {"loader", loader_->state()},
+                      {"loss_scale", step_->loss_scale().scale},
+                      {"loss_scale_good_steps", step_->loss_scale().good_steps}};
+    const auto path = save_checkpoint(checkpoints(), done_, contents, config_.checkpoint.keep, communicator_);
+    if (leader()) spdlog::info("saved {}", path.string());
     interval_start_ += std::chrono::steady_clock::now() - begin;
     return path;
   }
