@@ -14,9 +14,17 @@ void check_tokens(const char* op, const View& tokens, std::int64_t vocabulary) {
   const auto* token = tokens.as<std::int32_t>();
   for (std::int64_t i = 0; i < tokens.shape[0]; ++i) {
     const auto t = token[i * tokens.strides[0]];
-    DUJIANG_CHECK(t >= 0 && t < vocabulary, "op {}: token {} at index {} is outside the vocabulary's [0, {})", op, t, i,
-                  vocabulary);
+    DUJIANG_CHECK(t >= -1 && t < vocabulary, "op {}: token {} at index {} is outside the vocabulary's [0, {})", op, t,
+                  i, vocabulary);
   }
+}
+
+/// The sign bit alone is -0 in every floating dtype.
+void minus_zeros(void* row, std::int64_t n, std::int64_t size) {
+  if (size == 4)
+    std::fill_n(static_cast<std::uint32_t*>(row), n, 0x80000000u);
+  else
+    std::fill_n(static_cast<std::uint16_t*>(row), n, std::uint16_t{0x8000});
 }
 
 void embedding(Stream&, const View& tokens, const View& table, const View& y) {
@@ -32,11 +40,15 @@ void embedding(Stream&, const View& tokens, const View& table, const View& y) {
   const auto size = static_cast<std::int64_t>(size_of(y.dtype));
   const std::int64_t d = y.shape[1];
   parallel_ranges(y.shape[0], 32 * 1024 / d + 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i)
-      std::memcpy(static_cast<char*>(y.data) + i * y.strides[0] * size,
-                  static_cast<const char*>(table.data) +
-                      tokens.as<std::int32_t>()[i * tokens.strides[0]] * table.strides[0] * size,
-                  static_cast<std::size_t>(d * size));
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t token = tokens.as<std::int32_t>()[i * tokens.strides[0]];
+      char* const row = static_cast<char*>(y.data) + i * y.strides[0] * size;
+      if (token < 0)
+        minus_zeros(row, d, size);
+      else
+        std::memcpy(row, static_cast<const char*>(table.data) + token * table.strides[0] * size,
+                    static_cast<std::size_t>(d * size));
+    }
   });
 }
 
@@ -66,7 +78,7 @@ void embedding_backward(Stream&, const View& tokens, const View& dy, const View&
     const std::int64_t begin = d * (p % column_parts) / column_parts, end = d * (p % column_parts + 1) / column_parts;
     for (std::int64_t i = 0; i < n; ++i) {
       const std::int64_t token = tokens.as<std::int32_t>()[i * tokens.strides[0]];
-      if (token % token_parts != p / column_parts) continue;
+      if (token < 0 || token % token_parts != p / column_parts) continue;
       add(static_cast<const char*>(dy.data) + (i * dy.strides[0] + begin) * size,
           out + token * dtable.strides[0] + begin, end - begin);
     }
