@@ -22,6 +22,9 @@ constinit decltype(attention) attention{"attention"};
 constinit decltype(attention_backward) attention_backward{"attention_backward"};
 
 constinit decltype(softmax_cross_entropy) softmax_cross_entropy{"softmax_cross_entropy"};
+constinit decltype(softmax_statistics) softmax_statistics{"softmax_statistics"};
+constinit decltype(combine_softmax_statistics) combine_softmax_statistics{"combine_softmax_statistics"};
+constinit decltype(softmax_gradient) softmax_gradient{"softmax_gradient"};
 
 constinit decltype(embedding) embedding{"embedding"};
 constinit decltype(embedding_backward) embedding_backward{"embedding_backward"};

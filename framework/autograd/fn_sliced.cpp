@@ -2,7 +2,6 @@
 
 #include "framework/autograd/functions.h"
 #include "ops/attention.h"
-#include "ops/elementwise.h"
 #include "ops/matmul.h"
 #include "ops/norm.h"
 
@@ -60,12 +59,7 @@ void linear_backward(autograd::Gradients& g, const Tensor& x, const Tensor& weig
     if (!dw.defined()) return;
     // By way of packed memory: where the gradient lies in wider rows depends on the layout.
     const Tensor part = product(dy_slice.transpose(0, 1), slice.x, Dtype::f32);
-    const Tensor target = slice_of(dw, out ? 0 : 1, i, slices.local);
-    if (accumulate) {
-      ops::add(stream, target, part, target);
-    } else {
-      target.copy_from(part);
-    }
+    put(slice_of(dw, out ? 0 : 1, i, slices.local), part, accumulate);
   });
   if (partials.defined()) dx = tree_sum(partials, slices).to(x.dtype());
   if (dx.defined()) g.add(0, dx);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -71,11 +72,22 @@ Tensor norm_rope(const Tensor& x, const Tensor& weight, float eps, const Tensor&
                  const Slices& heads);
 
 // fn_loss.cpp
-struct CrossEntropyOptions {
-  std::int64_t valid;       ///< vocabulary size without padding rows
-  float grad_scale = 1.0f;  ///< gradients are those of grad_scale * loss
+/// Where the output matrix is a part of the vocabulary's rows.
+struct VocabularyShard {
+  std::int64_t offset = 0;  ///< the first row's number
+  /// What the ranks' slices know of the logits, f32 [slices here, 3, rows] -> [slices of all ranks, 3, rows], in the
+  /// order of the vocabulary; empty where this rank has it all. Collective: all ranks call it equally often.
+  std::function<Tensor(const Tensor& statistics)> gather = nullptr;
+  /// Fixed slices of the vocabulary (slices.h), over which the gradient of x is a sum. Without, the part here is one
+  /// slice, computed as fast as it goes, and the gradient of x is this rank's summand.
+  std::optional<Slices> slices = std::nullopt;
 };
-/// sum_i loss_weight[i] * cross_entropy(x[i] · weightᵀ, labels[i]) -> f32 [1].
+struct CrossEntropyOptions {
+  std::int64_t valid;       ///< size of the whole vocabulary without padding rows
+  float grad_scale = 1.0f;  ///< gradients are those of grad_scale * loss
+  std::optional<VocabularyShard> shard = std::nullopt;
+};
+/// sum_i loss_weight[i] * cross_entropy(x[i] · weightᵀ, labels[i]) -> f32 [1]; labels below 0 are left out.
 ///
 /// The logits exist only for some rows at a time (at most about 64 MB): where gradients are recorded, the forward pass
 /// turns each chunk into its gradients at once, and `weight`, which must then be a leaf, receives its part there and

@@ -64,4 +64,12 @@ Tensor packed(const Tensor& x) {
   return x.contiguous() ? x.detached() : x.clone();
 }
 
+void put(const Tensor& target, const Tensor& part, bool accumulate) {
+  if (accumulate) {
+    ops::add(default_stream(target.device()), target, part, target);
+  } else {
+    target.copy_from(part);
+  }
+}
+
 }  // namespace dujiang::fn

@@ -32,4 +32,7 @@ Tensor slice_of(const Tensor& x, int axis, int index, int count);
 /// x, or where its elements do not lie in order, a copy: products of packed operands are the same in every layout.
 Tensor packed(const Tensor& x);
 
+/// target = or += part, where the target may lie in wider rows.
+void put(const Tensor& target, const Tensor& part, bool accumulate);
+
 }  // namespace dujiang::fn

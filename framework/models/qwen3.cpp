@@ -39,6 +39,7 @@ Qwen3::Qwen3(const ModelConfig& config) : Module(""), config_(config) {
   norm_ = &add_module<nn::RmsNorm>("model.norm", config.hidden_size, static_cast<float>(config.rms_norm_eps));
   if (!config.tie_word_embeddings)
     head_ = &add_module<nn::Linear>("lm_head", config.hidden_size, config.vocab_size, std);
+  loss_ = &add_module<nn::CausalLoss>("loss", head(), config.vocab_size);
 }
 
 nn::Parameter& Qwen3::head() {
@@ -58,9 +59,11 @@ Tensor Qwen3::logits(const Tensor& hidden) {
 
 Tensor Qwen3::loss(const Tensor& tokens, const Tensor& labels, const Tensor& loss_weight, float grad_scale,
                    const nn::StepContext& context) {
-  const Tensor hidden = (*this)(tokens, context);
-  return fn::linear_cross_entropy(hidden, head().value, labels, loss_weight,
-                                  {.valid = config_.vocab_size, .grad_scale = grad_scale});
+  nn::StepContext training = context;
+  training.labels = labels;
+  training.loss_weight = loss_weight;
+  training.grad_scale = grad_scale;
+  return (*loss_)((*this)(tokens, training), training);
 }
 
 nn::KeyValueCache Qwen3::make_cache(std::int64_t capacity, Dtype dtype) const {

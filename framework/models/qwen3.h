@@ -33,7 +33,8 @@ class Qwen3 : public nn::Module {
 
   /// hidden [n, hidden_size] (what the module returns for tokens i32 [n]) -> logits [n, vocab_size].
   Tensor logits(const Tensor& hidden);
-  /// sum_i loss_weight[i] * cross_entropy of labels[i] -> f32 [1]; gradients are those of grad_scale * that.
+  /// sum_i loss_weight[i] * cross_entropy of labels[i] -> f32 [1]; gradients are those of grad_scale * that. By way of
+  /// the module "loss".
   Tensor loss(const Tensor& tokens, const Tensor& labels, const Tensor& loss_weight, float grad_scale,
               const nn::StepContext& context);
 
@@ -49,6 +50,7 @@ class Qwen3 : public nn::Module {
   std::vector<Qwen3Block*> blocks_;
   nn::RmsNorm* norm_;
   nn::Linear* head_ = nullptr;  ///< null: tied
+  nn::CausalLoss* loss_;
 };
 
 }  // namespace dujiang::models

@@ -63,6 +63,14 @@ Tensor Attention::forward(const Tensor& x, const StepContext& context) {
   return output_(fn::view(o, {n, o.size(1) * d}), context);
 }
 
+CausalLoss::CausalLoss(std::string path, Parameter& head, std::int64_t vocabulary)
+    : Module(std::move(path)), head_(head), vocabulary_(vocabulary) {}
+
+Tensor CausalLoss::forward(const Tensor& hidden, const StepContext& context) {
+  return fn::linear_cross_entropy(hidden, head_.value, context.labels, context.loss_weight,
+                                  {.valid = vocabulary_, .grad_scale = context.grad_scale, .shard = shard_});
+}
+
 Tensor rope_table(std::int64_t positions, std::int64_t head_dim, double theta) {
   Tensor table = Tensor::empty({positions, head_dim}, Dtype::f32);
   const auto out = table.data<float>();

@@ -99,6 +99,24 @@ class Attention : public Module {
   std::optional<HeadSlices> slices_;
 };
 
+/// hidden [n, width] -> f32 [1], the sum over the context's labels of their weighted cross-entropy under logits
+/// hidden · headᵀ. Has no parameters: the output matrix is another module's.
+class CausalLoss : public Module {
+ public:
+  CausalLoss(std::string path, Parameter& head, std::int64_t vocabulary);
+  Parameter& head() { return head_; }
+  /// `head` holds these rows of the vocabulary from now on; null: all of them.
+  void shard(std::optional<fn::VocabularyShard> shard) { shard_ = std::move(shard); }
+
+ protected:
+  Tensor forward(const Tensor& hidden, const StepContext& context) override;
+
+ private:
+  Parameter& head_;
+  std::int64_t vocabulary_;
+  std::optional<fn::VocabularyShard> shard_;
+};
+
 /// f32 [positions, head_dim]: cos in the first half, sin in the second, of position * theta^(-2i / head_dim).
 Tensor rope_table(std::int64_t positions, std::int64_t head_dim, double theta);
 

@@ -52,6 +52,8 @@ struct Parameter {
   std::int64_t offset = 0;  ///< where the part begins in the whole, along layout.axis
   Layout gradient;          ///< replicate, shard, or partial: a summand, as backward leaves it
   Init init;
+  /// Of the ranks that hold these elements, this one counts them in sums and writes them to files.
+  bool primary = true;
   bool trainable = true;
   Group group;
   Tensor value;
@@ -79,6 +81,9 @@ struct StepContext {
   Tensor positions;                ///< i32 [n]: each token's position in its document
   fn::Offsets segments;            ///< where attention starts anew: offsets over the n tokens
   KeyValueCache* cache = nullptr;  ///< generation: one sequence, whose keys so far are kept
+  Tensor labels;                   ///< training: i32 [n], below 0 where there is none
+  Tensor loss_weight;              ///< training: f32 [n]
+  float grad_scale = 1.0f;         ///< training: gradients are those of grad_scale * loss
 };
 
 class Module {

@@ -32,7 +32,7 @@ DUJIANG_INLINE Floats logits_at(const typename E::Bits* x, std::int64_t i, std::
 /// The largest of x * log2 e, rounded, and the sum of 2^(x * log2 e - largest), in one pass over memory: span by span,
 /// each lane with a maximum of its own.
 template <class E>
-void total_of(const typename E::Bits* x, std::int64_t n, float& most, float& total) {
+DUJIANG_INLINE void total_of(const typename E::Bits* x, std::int64_t n, float& most, float& total) {
   Floats lane_most = broadcast(-infinity), lane_total{};
   for (std::int64_t begin = 0; begin < n; begin += span) {
     const std::int64_t end = begin + span < n ? begin + span : n;
@@ -55,6 +55,17 @@ void total_of(const typename E::Bits* x, std::int64_t n, float& most, float& tot
   total = sum(lane_total * factor);
 }
 
+/// Writes factor * 2^(x - most) over x, and zeros over padding.
+template <class E>
+DUJIANG_INLINE void write_gradient(const LossRow& r, float most, Floats factor) {
+  auto* x = static_cast<typename E::Bits*>(r.logits);
+  std::int64_t i = 0;
+  for (; i + width <= r.valid; i += width) store_gradient(E{}, x + i, exp2(load(E{}, x + i) * log2_e - most) * factor);
+  if (i < r.valid)
+    store_some(E{}, x + i, exp2(load_some(E{}, x + i, r.valid - i) * log2_e - most) * factor, r.valid - i);
+  std::memset(x + r.valid, 0, static_cast<std::size_t>(r.count - r.valid) * sizeof *x);
+}
+
 template <class E>
 float row(const LossRow& r) {
   auto* x = static_cast<typename E::Bits*>(r.logits);
@@ -70,17 +81,33 @@ float row(const LossRow& r) {
 
   const Floats factor = broadcast(r.factor / total);
   const Floats label_gradient = exp2(at_label) * factor - r.factor;
-  std::int64_t i = 0;
-  for (; i + width <= r.valid; i += width) store_gradient(E{}, x + i, exp2(load(E{}, x + i) * log2_e - most) * factor);
-  if (i < r.valid)
-    store_some(E{}, x + i, exp2(load_some(E{}, x + i, r.valid - i) * log2_e - most) * factor, r.valid - i);
+  write_gradient<E>(r, most, factor);
   store_some(E{}, x + r.label, label_gradient, 1);
-  std::memset(x + r.valid, 0, static_cast<std::size_t>(r.count - r.valid) * sizeof *x);
   return loss;
+}
+
+template <class E>
+LossTable::Statistics statistics(const LossRow& r) {
+  const auto* x = static_cast<const typename E::Bits*>(r.logits);
+  LossTable::Statistics s{-infinity, 0, 0};
+  if (r.valid > 0) total_of<E>(x, r.valid, s.most, s.total);
+  if (r.label >= 0 && r.label < r.valid) s.at_label = (load_some(E{}, x + r.label, 1) * log2_e)[0];
+  return s;
+}
+
+template <class E>
+void gradient(const LossRow& r, const LossTable::Statistics& all) {
+  auto* x = static_cast<typename E::Bits*>(r.logits);
+  const Floats factor = broadcast(r.factor / all.total);
+  write_gradient<E>(r, all.most, factor);
+  if (r.label < 0 || r.label >= r.valid) return;
+  store_some(E{}, x + r.label, exp2(broadcast(all.at_label - all.most)) * factor - r.factor, 1);
 }
 
 }  // namespace
 
-const LossTable loss_table = {{row<F32>, row<Bf16>, row<F16>}};
+const LossTable loss_table = {.row = {row<F32>, row<Bf16>, row<F16>},
+                              .statistics = {statistics<F32>, statistics<Bf16>, statistics<F16>},
+                              .gradient = {gradient<F32>, gradient<Bf16>, gradient<F16>}};
 
 }  // namespace dujiang::ops::cpu::DUJIANG_ISA

@@ -18,6 +18,12 @@ struct LossRow {
 /// By dtype (f32, bf16, f16): returns log-sum-exp less the label's logit, and where asked turns logits into gradients.
 struct LossTable {
   float (*row[3])(const LossRow& row);
+  /// Where the row is a slice, whose label may lie outside of [0, valid): its share of the softmax.
+  struct Statistics {
+    float most, total, at_label;
+  };
+  Statistics (*statistics[3])(const LossRow& row);
+  void (*gradient[3])(const LossRow& row, const Statistics& all);
 };
 
 DUJIANG_SIMD_TABLE(LossTable, loss_table)
