@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "comm/bootstrap.h"
+#include "framework/train/stop_signal.h"
 #include "launch/command.h"
 
 namespace dujiang::launch {
@@ -20,6 +21,7 @@ struct TrainCommand {
 };
 
 int run(const TrainCommand& command) {
+  train::hold_stop_signal();
   const auto config = train::load_config(command.config, command.overrides);
   const auto communicator = comm::make_communicator({.transport = config.comm.transport,
                                                      .timeout = config.comm.timeout,
