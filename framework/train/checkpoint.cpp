@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
@@ -220,10 +221,17 @@ class Save {
   }
 
   void write_parts() {
-    constexpr std::uint64_t bytes_a_round = std::uint64_t{256} << 20;  // 2 MB/s suffice within 120 seconds
+    using Clock = std::chrono::steady_clock;
+    constexpr std::uint64_t bytes_at_once = std::uint64_t{32} << 20;  // made last before the clock is looked at again
+    constexpr std::chrono::seconds round(5);
     for (const auto& set : sets_) {
       PartWriter writer(set.dir, set.layout, set.list);
-      in_rounds(communicator_, [&] { return writer.advance(bytes_a_round); });
+      in_rounds(communicator_, [&] {
+        const auto end = Clock::now() + round;
+        bool more = true;
+        while (more && Clock::now() < end) more = writer.advance(bytes_at_once);
+        return more;
+      });
     }
   }
 

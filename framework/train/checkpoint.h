@@ -40,6 +40,8 @@ struct CheckpointContents {
 /// rank brings its pieces of the tensors; of the rest of `contents` rank 0's counts. When a rank cannot write (disk
 /// full, directory not shared), all ranks throw the same UserError naming that rank and the file: nothing of the
 /// checkpoint is left, and older ones are untouched. Error when an element would not be written exactly once.
+/// However long it takes, no rank waits for another longer than 32 MiB take on the disk and some seconds, so the
+/// communicator's timeout is not in the way.
 std::filesystem::path save_checkpoint(const std::filesystem::path& root, std::int64_t step,
                                       const CheckpointContents& contents, std::int64_t keep,
                                       comm::Communicator& communicator);

@@ -309,6 +309,12 @@ BOOST_AUTO_TEST_CASE(a_damaged_checkpoint_is_passed_over) {
   write(second / "trainer_state.json", R"({"format": 99})");
   BOOST_TEST(contains(message_of([&] { load_trainer_state(second); }), "format: expected 1 to 2, found 99"));
   BOOST_TEST(contains(message_of([&] { load_trainer_state(folder.path()); }), "trainer_state.json: cannot be read"));
+  // The format before this one differs in nothing that is read.
+  std::string older = bytes_of(first / "trainer_state.json");
+  older.replace(older.find("\"format\": 2"), 11, "\"format\": 1");
+  write(first / "trainer_state.json", older);
+  check_holds(first, 1, 1);
+  BOOST_TEST((newest_checkpoint(folder.path()) == first));
   // A damaged one does not count among those that stay.
   save_checkpoint(folder.path(), 3, contents_of(3), 2);
   BOOST_TEST(fs::exists(first));
