@@ -259,4 +259,12 @@ std::unique_ptr<Communicator> Communicator::split(int color, int key) {
   return do_split(color, key);
 }
 
+std::unique_ptr<Communicator> Communicator::split_by(const std::function<int(int rank)>& color_of) {
+  return do_split_by(color_of);
+}
+
+std::unique_ptr<Communicator> Communicator::do_split_by(const std::function<int(int rank)>& color_of) {
+  return do_split(color_of(rank()), rank());
+}
+
 }  // namespace dujiang::comm

@@ -17,6 +17,7 @@
 // - Once an operation has failed, its communicator is poisoned: every later call throws at once and repeats why.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <source_location>
 #include <span>
@@ -176,6 +177,8 @@ class Communicator {
   /// Collective. Ranks that give the same colour form a communicator, ordered by key, then by rank here; a negative
   /// colour gets null. Blocks until everything requested before has run.
   std::unique_ptr<Communicator> split(int color, int key);
+  /// The same where every rank knows the colours of all: color_of(r) is that of rank r here. Ordered by rank.
+  std::unique_ptr<Communicator> split_by(const std::function<int(int rank)>& color_of);
 
   /// A snapshot; may be taken while operations run.
   OpStats stats(Op op) const { return flight_->stats(op); }
@@ -200,6 +203,7 @@ class Communicator {
   virtual bool do_supports(Op op, Dtype dtype, Reduce reduce) const = 0;
   virtual std::shared_ptr<void> do_allocate(std::size_t bytes) = 0;
   virtual std::unique_ptr<Communicator> do_split(int color, int key) = 0;
+  virtual std::unique_ptr<Communicator> do_split_by(const std::function<int(int rank)>& color_of);
 
   void check(Op op, ConstBuffer buffer, const char* which, Reduce reduce, const Stream& stream) const;
   void check_root(Op op, int root) const;

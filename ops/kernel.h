@@ -67,7 +67,7 @@ class Kernel<void(Args...)> {
     (touch(args, elements, bytes), ...);
     rehearsal.spend(name_, cost_ != nullptr ? cost_(args...) : OpCost{.bytes = bytes});
     if (elements > few && !rehearsal.workspaces()) return;
-    const SilentScope loops(elements > few);
+    const LoopScope loops(elements > few ? Rehearsal::Loops::none : Rehearsal::Loops::all);
     const MemoryScope memory(MemoryUse::workspace);
     function(stream, args...);
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "comm/host/tree_reduce.h"
 #include "framework/base/check.h"
@@ -16,9 +17,9 @@ constexpr std::size_t repeated_bytes = std::size_t{1} << 20;
 
 class Ending final : public Work::State {
  public:
-  explicit Ending(double time) : time_(time) {}
+  Ending(double time, Rehearsal::Transfers* transfers) : time_(time), transfers_(transfers) {}
   void wait(Stream&) override { wait_host(); }
-  void wait_host() override { rehearsal()->wait_until(time_); }
+  void wait_host() override { transfers_->exposed_seconds += rehearsal()->wait_until(time_); }
   bool query() override { return rehearsal()->now() >= time_; }
 
   static Rehearsal* rehearsal() {
@@ -28,12 +29,25 @@ class Ending final : public Work::State {
 
  private:
   double time_;
+  Rehearsal::Transfers* transfers_;  // the rehearsal's
 };
+
+Place place_of(const Flight& flight, const Links& links) {
+  const auto& members = flight.members();
+  Place place{.rank = flight.rank(), .size = static_cast<int>(members.size()), .local_rank = 0, .local_size = 0};
+  const int node = members[static_cast<std::size_t>(place.rank)] / links.node_ranks;
+  for (int i = 0; i < place.size; ++i) {
+    if (members[static_cast<std::size_t>(i)] / links.node_ranks != node) continue;
+    if (i < place.rank) ++place.local_rank;
+    ++place.local_size;
+  }
+  return place;
+}
 
 class RehearsalCommunicator final : public Communicator {
  public:
-  RehearsalCommunicator(const std::shared_ptr<Flight>& flight, Place place, const Links& links)
-      : Communicator({"rehearsal", Device{}}, place, flight), links_(links) {}
+  RehearsalCommunicator(const std::shared_ptr<Flight>& flight, const Links& links)
+      : Communicator({"rehearsal", Device{}}, place_of(*flight, links), flight), links_(links) {}
 
  private:
   Work do_start(Request request, Stream&) override {
@@ -48,11 +62,15 @@ class RehearsalCommunicator final : public Communicator {
         if (m.kind == P2p::Kind::send)
           bytes += static_cast<double>(m.buffer.count) * static_cast<double>(size_of(m.buffer.dtype));
     }
+    const double seconds = collective_seconds(request.op, bytes, flight()->members(), links_);
     // One after the other, as a transport runs them.
-    idle_at_ =
-        std::max(idle_at_, rehearsal->now()) + collective_seconds(request.op, bytes, flight()->members(), links_);
+    idle_at_ = std::max(idle_at_, rehearsal->now()) + seconds;
+    auto& transfers = rehearsal->transfers(flight()->name(), std::string(name_of(request.op)));
+    ++transfers.calls;
+    transfers.bytes += bytes;
+    transfers.seconds += seconds;
     flight()->finish(request.id);
-    return Work(std::make_shared<Ending>(idle_at_));
+    return Work(std::make_shared<Ending>(idle_at_, &transfers));
   }
 
   void repeat(const Request& request) const {
@@ -73,7 +91,15 @@ class RehearsalCommunicator final : public Communicator {
                : Ending::rehearsal()->allocate(std::max<std::size_t>(bytes, 4096), true);
   }
   std::unique_ptr<Communicator> do_split(int, int) override {
-    fail("transport rehearsal: split() of a rank that is alone; make_rehearsal_communicator() makes its groups");
+    fail("transport rehearsal: split() doesn't know the other ranks' colours; split_by() does");
+  }
+  std::unique_ptr<Communicator> do_split_by(const std::function<int(int rank)>& color_of) override {
+    const int color = color_of(rank());
+    std::vector<int> members;
+    for (int r = 0; r < size() && color >= 0; ++r)
+      if (color_of(r) == color) members.push_back(r);
+    const auto child = flight()->child(color, members);
+    return child ? std::make_unique<RehearsalCommunicator>(child, links_) : nullptr;
   }
 
   Links links_;
@@ -115,19 +141,12 @@ double collective_seconds(Op op, double bytes, const std::vector<int>& members, 
   fail("collective_seconds: unknown operation");
 }
 
-std::unique_ptr<Communicator> make_rehearsal_communicator(std::string name, std::vector<int> members, int rank,
-                                                          const Links& links) {
-  DUJIANG_CHECK(rank >= 0 && static_cast<std::size_t>(rank) < members.size(), "rehearsal: rank {} of {}", rank,
-                members.size());
-  Place place{.rank = rank, .size = static_cast<int>(members.size()), .local_rank = 0, .local_size = 0};
-  const int node = members[static_cast<std::size_t>(rank)] / links.node_ranks;
-  for (std::size_t i = 0; i < members.size(); ++i) {
-    if (members[i] / links.node_ranks != node) continue;
-    if (static_cast<int>(i) < rank) ++place.local_rank;
-    ++place.local_size;
-  }
-  auto flight = std::make_shared<Flight>(std::move(name), std::move(members), rank);
-  return std::make_unique<RehearsalCommunicator>(flight, place, links);
+std::unique_ptr<Communicator> make_rehearsal_communicator(int rank, int size, const Links& links) {
+  DUJIANG_CHECK(rank >= 0 && rank < size && links.node_ranks > 0, "rehearsal: rank {} of {} in nodes of {}", rank, size,
+                links.node_ranks);
+  std::vector<int> members(static_cast<std::size_t>(size));
+  std::iota(members.begin(), members.end(), 0);
+  return std::make_unique<RehearsalCommunicator>(std::make_shared<Flight>("world", std::move(members), rank), links);
 }
 
 }  // namespace dujiang::comm

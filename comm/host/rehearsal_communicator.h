@@ -5,7 +5,6 @@
 
 #include <functional>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "comm/communicator.h"
@@ -24,9 +23,7 @@ struct Links {
 /// node, and in each node links of its own. `bytes` as OpStats counts them.
 double collective_seconds(Op op, double bytes, const std::vector<int>& members, const Links& links);
 
-/// `members` are ranks of the job, `rank` this one's place among them. It has no split(): whoever rehearses knows the
-/// groups and makes one of these for each.
-std::unique_ptr<Communicator> make_rehearsal_communicator(std::string name, std::vector<int> members, int rank,
-                                                          const Links& links);
+/// Rank `rank` of a job of `size`. split_by() makes its groups; split() can't, as the others' colours are not known.
+std::unique_ptr<Communicator> make_rehearsal_communicator(int rank, int size, const Links& links);
 
 }  // namespace dujiang::comm

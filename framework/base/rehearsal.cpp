@@ -110,14 +110,17 @@ double Rehearsal::wait_until(double time) {
   return waited;
 }
 
-RehearsalScope::RehearsalScope(Rehearsal& rehearsal) : before_(std::exchange(rehearsal_detail::current, &rehearsal)) {}
+RehearsalScope::RehearsalScope(Rehearsal& rehearsal)
+    : before_(std::exchange(rehearsal_detail::current, &rehearsal)),
+      loops_before_(std::exchange(rehearsal_detail::loops, Rehearsal::Loops::tasks)) {}
 RehearsalScope::~RehearsalScope() {
   rehearsal_detail::current = before_;
+  rehearsal_detail::loops = loops_before_;
 }
 
-SilentScope::SilentScope(bool silent) : before_(std::exchange(rehearsal_detail::silent, silent)) {}
-SilentScope::~SilentScope() {
-  rehearsal_detail::silent = before_;
+LoopScope::LoopScope(Rehearsal::Loops loops) : before_(std::exchange(rehearsal_detail::loops, loops)) {}
+LoopScope::~LoopScope() {
+  rehearsal_detail::loops = before_;
 }
 
 }  // namespace dujiang

@@ -3,8 +3,8 @@
 // and is counted, ops are counted and take the time that a device of a given pace would need, on a clock of its own.
 //
 // While a RehearsalScope lives, allocate_host() hands out memory that takes no pages until it is touched and reads as
-// zero, and ops::Kernel counts a call and leaves out its loops (parallel_ranges and parallel_tasks do nothing inside of
-// it), but for calls of few elements, whose results host code may read.
+// zero, and ops::Kernel counts a call and leaves out its loops, but for calls of few elements, whose results host code
+// may read. parallel_ranges() does nothing outside of ops either; parallel_tasks() runs its tasks one by one there.
 
 #include <array>
 #include <cstddef>
@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "framework/base/dtype.h"
 
@@ -66,8 +67,9 @@ class Rehearsal {
 
   /// The calling thread's; null outside of a rehearsal.
   static Rehearsal* current();
-  /// Whether the calling thread is inside an op whose loops are left out.
-  static bool silent();
+  /// Which loops the calling thread runs: all, those of parallel_tasks() alone (in a rehearsal), none (in its ops).
+  enum class Loops : std::uint8_t { all, tasks, none };
+  static Loops loops();
 
   /// May outlive this. Counted as allocate_host() counts; where `exact`, without its rounding.
   std::shared_ptr<void> allocate(std::size_t bytes, bool exact = false);
@@ -84,6 +86,17 @@ class Rehearsal {
   const std::map<std::string, OpTotal>& ops() const { return ops_; }
   bool workspaces() const { return workspaces_; }
 
+  /// What a group of ranks did with one operation.
+  struct Transfers {
+    std::uint64_t calls = 0;
+    double bytes = 0, seconds = 0, exposed_seconds = 0;
+  };
+  /// By name of the group and of the operation; stays where it is.
+  Transfers& transfers(const std::string& group, const std::string& operation) {
+    return transfers_[{group, operation}];
+  }
+  const std::map<std::pair<std::string, std::string>, Transfers>& transfers() const { return transfers_; }
+
   /// Seconds since the rehearsal began, on its own clock.
   double now() const { return now_; }
   /// The clock stands at `time` at least. Returns the seconds that had to be waited.
@@ -95,6 +108,7 @@ class Rehearsal {
   bool workspaces_;
   std::shared_ptr<Memory> memory_;
   std::map<std::string, OpTotal> ops_;
+  std::map<std::pair<std::string, std::string>, Transfers> transfers_;
   double now_ = 0;
 };
 
@@ -108,30 +122,31 @@ class RehearsalScope {
 
  private:
   Rehearsal* before_;
+  Rehearsal::Loops loops_before_;
 };
 
-/// The calling thread's ops leave out their loops (or, given false, compute) while this lives.
-class SilentScope {
+/// The calling thread runs these loops while this lives.
+class LoopScope {
  public:
-  explicit SilentScope(bool silent);
-  ~SilentScope();
-  SilentScope(const SilentScope&) = delete;
-  SilentScope& operator=(const SilentScope&) = delete;
+  explicit LoopScope(Rehearsal::Loops loops);
+  ~LoopScope();
+  LoopScope(const LoopScope&) = delete;
+  LoopScope& operator=(const LoopScope&) = delete;
 
  private:
-  bool before_;
+  Rehearsal::Loops before_;
 };
 
 namespace rehearsal_detail {
 inline constinit thread_local Rehearsal* current = nullptr;
-inline constinit thread_local bool silent = false;
+inline constinit thread_local Rehearsal::Loops loops = Rehearsal::Loops::all;
 }  // namespace rehearsal_detail
 
 inline Rehearsal* Rehearsal::current() {
   return rehearsal_detail::current;
 }
-inline bool Rehearsal::silent() {
-  return rehearsal_detail::silent;
+inline Rehearsal::Loops Rehearsal::loops() {
+  return rehearsal_detail::loops;
 }
 
 }  // namespace dujiang

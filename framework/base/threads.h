@@ -20,10 +20,10 @@ inline void set_thread_count(int n) {
 
 /// Runs body(begin, end) on disjoint ranges that cover [0, n), one contiguous range per thread, none smaller than
 /// `grain` but the last. The partition depends on n, grain and thread_count() alone. The body must not throw.
-/// In a rehearsal the calling thread does it all, or, inside an op, leaves it out.
+/// A rehearsal leaves it out.
 template <class Body>
 void parallel_ranges(std::int64_t n, std::int64_t grain, Body&& body) {
-  if (n <= 0 || Rehearsal::silent()) return;
+  if (n <= 0 || Rehearsal::loops() != Rehearsal::Loops::all) return;
   const std::int64_t parts = std::clamp<std::int64_t>(n / std::max<std::int64_t>(grain, 1), 1, thread_count());
   if (parts == 1 || omp_in_parallel() || Rehearsal::current() != nullptr) {
     body(std::int64_t{0}, n);
@@ -34,10 +34,11 @@ void parallel_ranges(std::int64_t n, std::int64_t grain, Body&& body) {
 }
 
 /// Runs body(i) for i in [0, n), handed out one by one: for few, uneven tasks. The order is not fixed, so tasks must
-/// be independent. The body must not throw. In a rehearsal as parallel_ranges().
+/// be independent. The body must not throw. A rehearsal runs them one by one, or, inside of an op, leaves
+/// them out.
 template <class Body>
 void parallel_tasks(std::int64_t n, Body&& body) {
-  if (Rehearsal::silent()) return;
+  if (Rehearsal::loops() == Rehearsal::Loops::none) return;
   if (n == 1 || thread_count() == 1 || omp_in_parallel() || Rehearsal::current() != nullptr) {
     for (std::int64_t i = 0; i < n; ++i) body(i);
     return;

@@ -140,7 +140,7 @@ void gemm(std::int64_t count, std::int64_t m, std::int64_t n, std::int64_t k, co
                 accumulate,
                 thread_count()};
   try {
-    if (Rehearsal::silent()) {  // the memory without the code, whose generation takes long
+    if (Rehearsal::loops() == Rehearsal::Loops::none) {  // the memory without the code, whose generation takes long
       thread_local std::unordered_map<Key, std::size_t, KeyHash> scratchpads;
       auto found = scratchpads.find(key);
       if (found == scratchpads.end())
