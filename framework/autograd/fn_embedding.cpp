@@ -4,7 +4,7 @@
 namespace dujiang::fn {
 
 Tensor embedding(const Tensor& tokens, const Tensor& table) {
-  autograd::save("embedding", table);
+  autograd::check_storage("embedding", table);
   Tensor y = Tensor::empty({tokens.size(0), table.size(1)}, table.dtype(), table.device());
   ops::embedding(default_stream(table.device()), tokens, table, y);
   return autograd::record(

@@ -101,7 +101,7 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
   const std::int64_t n = x.size(0);
   DUJIANG_CHECK(labels.count() == n && loss_weight.count() == n, "linear_cross_entropy: {} rows, labels {}, weights {}",
                 n, labels.str(), loss_weight.str());
-  for (const auto* input : {&x, &weight}) autograd::save("linear_cross_entropy", *input);
+  for (const auto* input : {&x, &weight}) autograd::check_storage("linear_cross_entropy", *input);
   auto& stream = default_stream(x.device());
   const bool recording = autograd::recording({x, weight});
   const Head head{weight, options, recording, recording && weight.meta()};

@@ -50,7 +50,7 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps) {
 }
 
 NormedSum add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, float eps) {
-  for (const auto* input : {&x, &residual}) autograd::save("add_rms_norm", *input);
+  for (const auto* input : {&x, &residual}) autograd::check_storage("add_rms_norm", *input);
   const auto saved_w = autograd::save("add_rms_norm", weight);
   Tensor rstd = Tensor::empty({x.size(0)}, Dtype::f32, x.device());
   Tensor outputs[2] = {like(x), like(x)};

