@@ -60,8 +60,9 @@ BOOST_AUTO_TEST_CASE(linear_has_the_same_bits_for_every_number_of_ranks_and_thre
           if (strided && n != 33) continue;
           const bool out = axis == fn::SlicedAxis::out;
           const LinearCase c{n, out ? free : cut, out ? cut : free, dtype, axis, strided};
-          check_layouts(fmt::format("linear {} {}x{}x{}", name_of(dtype), n, c.in, c.out),
-                        [&](comm::Communicator& ranks) { return linear_on(c, ranks); });
+          check_layouts(
+              fmt::format("linear {} {}x{}x{}", name_of(dtype), n, c.in, c.out),
+              [&](comm::Communicator& ranks) { return linear_on(c, ranks); }, ways);
         }
 }
 

@@ -69,8 +69,9 @@ BOOST_AUTO_TEST_CASE(sliced_cross_entropy_has_the_same_bits_for_every_number_of_
     for (const auto& [n, width, valid, padded] :
          {std::array{33, 24, 1000, 1024}, {17, 40, 70, 128}, {5, 3, 1, 8}, {1, 64, 4096, 4096}}) {
       const Problem p(n, width, valid, padded, dtype);
-      const Parts whole = check_layouts(fmt::format("{} {} of {} rows", name_of(dtype), valid, padded),
-                                        [&](comm::Communicator& ranks) { return loss_on(p, ranks, How::slices); });
+      const Parts whole = check_layouts(
+          fmt::format("{} {} of {} rows", name_of(dtype), valid, padded),
+          [&](comm::Communicator& ranks) { return loss_on(p, ranks, How::slices); }, ways);
       // Padding has no gradient, not even where it is a whole slice.
       for (const double g : values(whole[2].tensor.narrow(0, valid, padded - valid))) BOOST_TEST(g == 0.0);
     }

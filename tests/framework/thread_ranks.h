@@ -30,10 +30,12 @@ inline std::vector<Parts> on_ranks(int ranks, int threads, const Rank& body) {
   return all;
 }
 
-/// Checks 1, 2 and 4 ranks with 1, 2 and 3 threads each against one rank with one thread, and returns what that has.
-inline Parts check_layouts(const std::string& what, const Rank& body) {
+/// Checks 1, 2 and 4 (and, where asked, 8) ranks with 1, 2 and 3 threads each against one rank with one thread, and
+/// returns what that has. On 8 ranks each has one of `ways` slices, which then is no parallel region's.
+inline Parts check_layouts(const std::string& what, const Rank& body, int most_ranks = 4) {
   const Parts whole = on_ranks(1, 1, body)[0];
-  for (const auto& [ranks, threads] : {std::pair{1, 2}, {1, 3}, {2, 1}, {2, 3}, {4, 1}, {4, 2}}) {
+  for (const auto& [ranks, threads] : {std::pair{1, 2}, {1, 3}, {2, 1}, {2, 3}, {4, 1}, {4, 2}, {8, 2}}) {
+    if (ranks > most_ranks) continue;
     const auto all = on_ranks(ranks, threads, body);
     for (std::size_t r = 0; r < all.size(); ++r)
       for (std::size_t i = 0; i < whole.size(); ++i) {
