@@ -21,7 +21,7 @@ int bench_train(const BenchOptions& options) {
     set_thread_count(threads);
   }
   train::BenchTrainOptions settings;
-  settings.precision = options.precision == "fp32"   ? train::Precision::fp32
+  settings.step.precision = options.precision == "fp32"   ? train::Precision::fp32
                        : options.precision == "fp16" ? train::Precision::fp16
                                                      : train::Precision::bf16;
   if (options.steps > 0) settings.steps = static_cast<int>(options.steps);

@@ -10,9 +10,10 @@ namespace {
 
 void check(const LoaderConfig& config) {
   if (config.global_batch < 1) fail_user("global_batch is {}, expected at least 1", config.global_batch);
-  if (config.first < 0 || config.count < 1 || config.count > config.global_batch - config.first)
-    fail_user("sequences [{}, {}) are no part of a global batch of {}", config.first, config.first + config.count,
-              config.global_batch);
+  if (config.first < 0 || config.count < 1 || config.stride < 1 ||
+      (config.count - 1) * config.stride >= config.global_batch - config.first)
+    fail_user("{} sequences from {} on, every {}th, are no part of a global batch of {}", config.count, config.first,
+              config.stride, config.global_batch);
 }
 
 }  // namespace
@@ -47,7 +48,7 @@ DataLoader::~DataLoader() {
 
 bool DataLoader::next(Batch& batch) {
   if (prefetch_ == 0) {
-    sampler_.fill(next_sequence_ + config_.first, config_.count, batch);
+    sampler_.fill(next_sequence_ + config_.first, config_.count, batch, config_.stride);
   } else {
     if (!thread_.joinable()) thread_ = std::thread(&DataLoader::produce, this, next_sequence_);
     std::unique_lock lock(mutex_);
@@ -75,7 +76,7 @@ void DataLoader::produce(std::int64_t sequence) {
           spare_.pop_front();
         }
       }
-      sampler_.fill(sequence + config_.first, config_.count, batch);
+      sampler_.fill(sequence + config_.first, config_.count, batch, config_.stride);
       const std::scoped_lock lock(mutex_);
       ready_.push_back(std::move(batch));
       changed_.notify_all();
@@ -134,7 +135,7 @@ EvalReader::EvalReader(std::shared_ptr<const Dataset> dataset, LoaderConfig conf
 
 bool EvalReader::next(Batch& batch) {
   if (next_sequence_ >= sequences()) return false;
-  sampler_.fill(next_sequence_ + config_.first, config_.count, batch, sequences());
+  sampler_.fill(next_sequence_ + config_.first, config_.count, batch, config_.stride, sequences());
   next_sequence_ += config_.global_batch;
   return true;
 }

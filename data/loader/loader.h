@@ -1,6 +1,6 @@
 #pragma once
 // Batches for training and for evaluation. Step s takes sequences [s * global_batch, (s + 1) * global_batch) of the
-// Sampler's order; a rank takes `count` of them from `first`. Which sequences a step holds does not depend on how
+// Sampler's order; a rank takes some of them. Which sequences a step holds does not depend on how
 // ranks share them.
 
 #include <condition_variable>
@@ -24,8 +24,9 @@ struct LoaderConfig {
   std::int64_t global_batch = 0;  ///< sequences per step, over all ranks
   Packing packing = Packing::documents;
   std::uint64_t seed = 0;  ///< not used by EvalReader
-  std::int64_t first = 0;  ///< this rank's part of the global batch: [first, first + count)
+  std::int64_t first = 0;  ///< this rank's part of the global batch: `count` sequences from here, every stride-th
   std::int64_t count = 0;
+  std::int64_t stride = 1;
 };
 
 /// Where a loader stands, and what its order depends on. The same on all ranks.

@@ -111,8 +111,8 @@ void Sampler::fill_row(std::int64_t row, std::int64_t k, Batch& batch) {
   segment(length_);
 }
 
-void Sampler::fill(std::int64_t first, std::int64_t count, Batch& batch, std::int64_t end) {
-  DUJIANG_CHECK(first >= 0 && count >= 0, "sequences [{}, {})", first, first + count);
+void Sampler::fill(std::int64_t first, std::int64_t count, Batch& batch, std::int64_t stride, std::int64_t end) {
+  DUJIANG_CHECK(first >= 0 && count >= 0 && stride >= 1, "sequences [{}, {})", first, first + count);
   if (count * length_ > std::numeric_limits<std::int32_t>::max())
     fail_user("{} sequences of {} tokens are more than a batch of one rank can number; take fewer", count, length_);
   const auto size = static_cast<std::size_t>(count * length_);
@@ -125,8 +125,8 @@ void Sampler::fill(std::int64_t first, std::int64_t count, Batch& batch, std::in
   batch.segments.assign(1, 0);
   batch.weight_sum = 0;
   for (std::int64_t row = 0; row < count; ++row) {
-    if (first + row < end) {
-      fill_row(row, first + row, batch);
+    if (const std::int64_t k = first + row * stride; k < end) {
+      fill_row(row, k, batch);
       continue;
     }
     const std::int64_t base = row * length_;

@@ -38,9 +38,9 @@ class Sampler {
 
   std::int64_t sequences_per_epoch() const { return sequences_; }
 
-  /// Fills `batch` with sequences [first, first + count) of the endless run of epochs; those at or after `end` are all
-  /// padding. Reuses the batch's memory. Not thread-safe: it keeps the epoch at hand.
-  void fill(std::int64_t first, std::int64_t count, Batch& batch,
+  /// Fills `batch` with `count` sequences of the endless run of epochs: first, first + stride, ...; those at or after
+  /// `end` are all padding. Reuses the batch's memory. Not thread-safe: it keeps the epoch at hand.
+  void fill(std::int64_t first, std::int64_t count, Batch& batch, std::int64_t stride = 1,
             std::int64_t end = std::numeric_limits<std::int64_t>::max());
 
  private:

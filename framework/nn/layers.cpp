@@ -2,6 +2,8 @@
 
 #include <cmath>
 
+#include "framework/base/threads.h"
+
 namespace dujiang::nn {
 
 Linear::Linear(std::string path, std::int64_t in, std::int64_t out, float std)
@@ -75,15 +77,17 @@ Tensor rope_table(std::int64_t positions, std::int64_t head_dim, double theta) {
   Tensor table = Tensor::empty({positions, head_dim}, Dtype::f32);
   const auto out = table.data<float>();
   const std::int64_t half = head_dim / 2;
-  for (std::int64_t i = 0; i < half; ++i) {
-    const double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
-    for (std::int64_t p = 0; p < positions; ++p) {
-      const double angle = static_cast<double>(p) * frequency;
-      const auto row = static_cast<std::size_t>(p * head_dim + i);
-      out[row] = static_cast<float>(std::cos(angle));
-      out[row + static_cast<std::size_t>(half)] = static_cast<float>(std::sin(angle));
+  parallel_ranges(half, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const double frequency = std::pow(theta, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
+      for (std::int64_t p = 0; p < positions; ++p) {
+        const double angle = static_cast<double>(p) * frequency;
+        const auto row = static_cast<std::size_t>(p * head_dim + i);
+        out[row] = static_cast<float>(std::cos(angle));
+        out[row + static_cast<std::size_t>(half)] = static_cast<float>(std::sin(angle));
+      }
     }
-  }
+  });
   return table;
 }
 

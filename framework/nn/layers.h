@@ -86,6 +86,8 @@ class Attention : public Module {
     fn::Slices keys;       ///< of key heads, for k_norm's gradient: across all ranks, each head counted once
     fn::Slices attention;  ///< of query heads: across the ranks that hold copies of the key heads here
   };
+  Linear& query() { return query_; }
+  Linear& key() { return key_; }
   /// As Linear::slice; the projections are sliced by themselves.
   void slice(std::optional<HeadSlices> slices) { slices_ = std::move(slices); }
 

@@ -65,12 +65,15 @@ void initialise(const Parameter& parameter, std::uint64_t seed, const Tensor& ta
 }
 
 Tensor Module::operator()(const Tensor& x, const StepContext& context) {
-  // Level i runs wrapper i - 1 around level i - 1; level 0 is the forward pass.
-  const std::function<Tensor(const Tensor&, std::size_t)> run = [&](const Tensor& input, std::size_t level) {
-    if (level == 0) return forward(input, context);
-    return wrappers_[level - 1](input, [&](const Tensor& inner) { return run(inner, level - 1); });
-  };
-  return run(x, wrappers_.size());
+  if (wrappers_.empty()) return forward(x, context);
+  return run(x, wrappers_.size(), std::make_shared<const StepContext>(context));
+}
+
+// Level i runs wrapper i - 1 around level i - 1; level 0 is the forward pass. A wrapper may keep `next` for backward.
+Tensor Module::run(const Tensor& x, std::size_t level, const std::shared_ptr<const StepContext>& context) {
+  if (level == 0) return forward(x, *context);
+  return wrappers_[level - 1](x,
+                              [this, level, context](const Tensor& inner) { return run(inner, level - 1, context); });
 }
 
 std::vector<Parameter*> Module::parameters() {

@@ -88,6 +88,7 @@ struct StepContext {
 
 class Module {
  public:
+  /// What a wrapper stands around; it may be kept and called again in the backward pass.
   using Next = std::function<Tensor(const Tensor&)>;
   using Wrapper = std::function<Tensor(const Tensor&, const Next&)>;
 
@@ -119,6 +120,8 @@ class Module {
   }
 
  private:
+  Tensor run(const Tensor& x, std::size_t level, const std::shared_ptr<const StepContext>& context);
+
   std::string path_;
   std::vector<std::unique_ptr<Parameter>> parameters_;
   std::vector<std::unique_ptr<Module>> children_;

@@ -1,26 +1,44 @@
 #pragma once
-// Parameters of one block side by side in flat memory, so that one collective reduces their gradients and the
-// optimizer sweeps them in one pass.
+// Parameters of one block side by side in flat memory, so that one collective moves their values or gradients and the
+// optimizer sweeps them in one pass. What of that memory this rank keeps is the ZeRO stage's affair (Rajbhandari et
+// al. 2020).
 
-#include <cstddef>
-#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
+#include "comm/communicator.h"
 #include "framework/nn/module.h"
+#include "framework/parallel/buffer_pool.h"
+#include "framework/parallel/tree_sum.h"
 
 namespace dujiang::parallel {
 
-/// The bucket's trainable parameters in their order, each padded to a multiple of 16 elements; the padding's gradient
-/// is zero. Frozen parameters have values of their own, no gradient and no optimizer state.
+/// What ranks along dp keep of a bucket. The gradient is f32, values are of the compute dtype.
+///   stage  values      gradient    optimizer state
+///   0      all         all         all
+///   1      all         all         own range
+///   2      all         own range   own range
+///   3      own range   own range   own range
+/// A range of values or gradients alone is whole again for the time it is used, in a buffer that blocks share.
+struct BucketOptions {
+  Dtype dtype = Dtype::f32;
+  int zero = 0;
+  bool strict = false;              ///< gradients of micro-batches are added in a binary tree
+  bool reduce_each = false;         ///< gradients are reduced after every micro-batch, not after the last one
+  BufferPool* values = nullptr;     ///< stage 3
+  BufferPool* gradients = nullptr;  ///< stages 2 and 3
+};
+
+/// The trainable parameters in their order, each padded to a multiple of 16 elements, all of them to a multiple of 16
+/// for each rank; the padding's value and gradient are zero. Frozen parameters have values of their own on every rank,
+/// no gradient and no optimizer state.
 class FlatBucket {
  public:
-  /// Zeroed host memory, as comm::Communicator::allocate gives it.
-  using Allocate = std::function<std::shared_ptr<void>(std::size_t bytes)>;
-
-  /// Allocates memory, that of the gradients by `allocate`, and makes each parameter's value a view of it (a leaf whose
-  /// gradient is a view too). Values are uninitialised but for the padding.
-  FlatBucket(std::string name, std::vector<nn::Parameter*> parameters, Dtype dtype, const Allocate& allocate);
+  /// Collective over `dp`, which must outlive this, as must the pools. Makes each parameter's value a leaf over the
+  /// flat memory. Values are uninitialised but for the padding.
+  FlatBucket(std::string name, std::vector<nn::Parameter*> parameters, const BucketOptions& options,
+             comm::Communicator& dp);
 
   const std::string& name() const { return name_; }
   struct Piece {
@@ -28,19 +46,58 @@ class FlatBucket {
     std::int64_t offset, count;  ///< elements in the flat memory, padding not counted
   };
   const std::vector<Piece>& pieces() const { return pieces_; }
-  std::int64_t count() const { return value_.defined() ? value_.count() : 0; }
-  const Tensor& value() const { return value_; }  ///< [count] of the compute dtype; undefined when all are frozen
-  const Tensor& grad() const { return grad_; }    ///< f32 [count]
+  std::span<nn::Parameter* const> parameters() const { return parameters_; }
+  std::int64_t count() const { return count_; }  ///< with padding; 0 when all are frozen
 
-  /// The next backward overwrites all gradients.
-  void clear_gradients();
+  /// The range whose optimizer state this rank keeps: all of it in stage 0.
+  struct Range {
+    std::int64_t begin, count;
+  };
+  Range owned() const { return owned_; }
+  /// The range of rank r along dp, whatever the stage.
+  Range share_of(int rank) const;
+  Tensor owned_value() const { return owned_value_; }  ///< [owned().count] of the compute dtype
+  Tensor owned_grad() const { return owned_grad_; }    ///< f32 [owned().count]; complete after settle()
+
+  bool reduces_each() const { return options_.reduce_each; }
+
+  // Values.
+  /// owned_value() has changed: tells the ranks that keep all values (starts a collective).
+  void publish_values();
+  /// Stage 3: starts to gather the values, unless they are there or on their way.
+  void fetch_values();
+  /// The parameters' values may be read when it returns.
+  void need_values();
+  /// Stage 3: until they are needed again.
+  void drop_values();
+
+  // Gradients, for each micro-batch: open, backward, complete, reduce, settle.
+  /// Gradients have a place, and are empty where they start anew.
+  void open_gradients(bool first);
   /// Writes zeros where backward left no gradient (a parameter that took no part).
   void complete_gradients();
+  /// Starts to sum over dp, where this micro-batch calls for it.
+  void reduce_gradients(bool last);
+  /// Waits for that sum and takes it in. After the last micro-batch, owned_grad() is the sum over all.
+  void settle_gradients(bool last);
 
  private:
+  bool reduces(bool last) const { return options_.reduce_each || last; }
+  void point_values(const Tensor& flat);
+  void point_gradients(const Tensor& flat);
+
   std::string name_;
+  BucketOptions options_;
+  comm::Communicator& dp_;
+  std::vector<nn::Parameter*> parameters_;
   std::vector<Piece> pieces_;
-  Tensor value_, grad_;
+  std::int64_t count_ = 0;
+  Range owned_{0, 0};
+  Tensor value_, grad_;  ///< all of them; undefined while a pool has the memory
+  Tensor owned_value_, owned_grad_;
+  comm::Work value_work_, grad_work_;
+  TreeSum tree_;
+  bool settled_first_ = false;  ///< owned_grad() holds the sum of earlier micro-batches
 };
 
 }  // namespace dujiang::parallel

@@ -69,7 +69,8 @@ BenchTrainResult bench_train(const Preset& preset, const BenchTrainOptions& opti
   auto config = preset.model;
   config.max_position_embeddings = std::max(config.max_position_embeddings, result.sequence);
   models::Qwen3 model(config);
-  TrainStep step(model, communicator, OptimizerSection{}, options.precision);
+  TrainStep step(model, communicator, options.step);
+  const auto& dp = step.mesh().dp();
   step.initialise(0);
 
   struct Timed {
@@ -78,7 +79,7 @@ BenchTrainResult bench_train(const Preset& preset, const BenchTrainOptions& opti
   };
   std::vector<Timed> timed;
   for (int i = 0; i < options.warmup + options.steps; ++i) {
-    const auto stream = static_cast<std::uint64_t>(i * communicator.size() + communicator.rank());
+    const auto stream = static_cast<std::uint64_t>(i * dp.size() + dp.rank());
     const auto begin = std::chrono::steady_clock::now();
     const auto batch = random_batch(result.micro_batch, result.sequence, config.vocab_size, stream);
     const auto outcome = step.run(batch, result.micro_batch, i + 1, 3e-4);
@@ -96,8 +97,7 @@ BenchTrainResult bench_train(const Preset& preset, const BenchTrainOptions& opti
   result.backward_ms = middle.step.backward_ms;
   result.comm_exposed_ms = middle.step.comm_exposed_ms;
   result.optimizer_ms = middle.step.optimizer_ms;
-  result.tokens_per_s =
-      static_cast<double>(result.micro_batch * result.sequence * communicator.size()) / result.step_ms * 1e3;
+  result.tokens_per_s = static_cast<double>(result.micro_batch * result.sequence * dp.size()) / result.step_ms * 1e3;
   result.gflops = result.tokens_per_s * models::training_flops_per_token(config, result.sequence) / 1e9;
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);

@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "comm/communicator.h"
-#include "framework/train/config.h"
+#include "framework/train/train_step.h"
 
 namespace dujiang::train {
 
@@ -18,7 +18,7 @@ struct Preset {
 Preset preset(std::string_view name);
 
 struct BenchTrainOptions {
-  Precision precision = Precision::bf16;
+  StepOptions step;
   int warmup = 2, steps = 6;
   std::int64_t micro_batch = 0, sequence = 0;  ///< 0: the preset's
 };

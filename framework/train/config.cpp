@@ -85,6 +85,10 @@ std::string_view name_of(ScheduleName schedule) {
   return config_values::Words<ScheduleName>::all[static_cast<std::size_t>(schedule)].first;
 }
 
+std::string_view name_of(Recompute recompute) {
+  return config_values::Words<Recompute>::all[static_cast<std::size_t>(recompute)].first;
+}
+
 bool path_matches(const std::string& pattern, const std::string& path) {
   return ::fnmatch(pattern.c_str(), path.c_str(), 0) == 0;
 }

@@ -19,9 +19,12 @@ namespace dujiang::train {
 
 enum class Precision { fp32, bf16, fp16 };
 enum class ScheduleName { cosine, wsd, constant };
+/// Which activations are computed again in the backward pass instead of being kept.
+enum class Recompute { none, attention, block };
 
 std::string_view name_of(Precision precision);
 std::string_view name_of(ScheduleName schedule);
+std::string_view name_of(Recompute recompute);
 
 struct ModelSection : models::ModelConfig {
   std::string from;  ///< a model directory to start from; its config.json then fills the fields
@@ -58,11 +61,13 @@ struct TrainSection {
   std::int64_t micro_batch = 0;   ///< sequences per forward pass of a rank; the last of a step may be smaller
   Precision precision = Precision::bf16;
   std::uint64_t seed = 1;
-  std::string recompute = "none";  ///< nothing else yet
-  bool strict = false;             ///< nothing else yet
-  std::int64_t eval_every = 0;     ///< steps; 0: never
-  std::int64_t eval_batches = 0;   ///< 0: the whole held-out split
-  int threads = 0;                 ///< compute threads per rank; 0: what the environment gives
+  Recompute recompute = Recompute::none;
+  std::int64_t recompute_every = 1;  ///< block: every so many blocks
+  bool strict = false;               ///< the same bits on every layout
+  std::int64_t strict_ways = 8;      ///< up to so many ranks along an axis
+  std::int64_t eval_every = 0;       ///< steps; 0: never
+  std::int64_t eval_batches = 0;     ///< 0: the whole held-out split
+  int threads = 0;                   ///< compute threads per rank; 0: what the environment gives
 };
 
 /// What differs for the parameters whose path matches: the first group that matches a path decides.
@@ -92,10 +97,11 @@ struct ScheduleSection {
   std::int64_t decay = 0;   ///< wsd: steps of the fall at the end
 };
 
-struct ParallelSection {  // this build has data parallelism only: no other values yet
-  std::int64_t tensor = 1;
-  bool sequence = false;
-  std::int64_t zero = 0;
+/// How ranks share the work; data parallelism takes what the others leave.
+struct ParallelSection {
+  std::int64_t tensor = 1;  ///< ranks that share a layer
+  bool sequence = false;    ///< with tensor above 1: norms and residuals hold rows of their own on each of them
+  std::int64_t zero = 0;    ///< ZeRO stage, 0 to 3
 };
 
 struct CommSection {
@@ -133,7 +139,7 @@ struct Config {
 };
 
 /// Which keys must be there: those that the command at hand works with.
-enum class Purpose { train, build_data, train_tokenizer };
+enum class Purpose { train, build_data, train_tokenizer, plan };
 
 /// One fault, with where it stands: line and column count from 1; 0 where it is not at a place (a missing key).
 struct Fault {

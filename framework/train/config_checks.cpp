@@ -5,6 +5,8 @@
 #include <set>
 
 #include "framework/base/check.h"
+#include "framework/models/qwen3.h"
+#include "framework/parallel/tensor_parallel.h"
 
 namespace dujiang::train::config_checks {
 
@@ -15,6 +17,7 @@ namespace {
 unsigned bit_of(Purpose purpose) {
   switch (purpose) {
     case Purpose::train:
+    case Purpose::plan:
       return config_table::for_training;
     case Purpose::build_data:
       return config_table::for_data;
@@ -26,6 +29,12 @@ unsigned bit_of(Purpose purpose) {
 
 bool is_model_field(const std::string& key) {
   return key.starts_with("model.") && key != "model.from";
+}
+
+// What a step's shapes follow from: a plan needs no data, tokenizer or schedule.
+bool shapes_a_step(const std::string& key) {
+  return is_model_field(key) || key == "data.sequence_length" || key == "train.global_batch" ||
+         key == "train.micro_batch";
 }
 
 void check_model(const Config& config, Reading& reading) {
@@ -88,6 +97,34 @@ void check_schedule(const Config& config, Reading& reading) {
   }
 }
 
+void check_layout(const Config& config, Reading& reading) {
+  if (!reading.sound({"parallel", "train.strict", "train.strict_ways", "train.recompute", "train.recompute_every"}))
+    return;
+  const auto& parallel = config.parallel;
+  if (parallel.sequence && parallel.tensor == 1)
+    reading.fault_at("parallel.sequence", "true has no effect with parallel.tensor: 1, whose ranks share the rows");
+  if (config.train.recompute_every != 1 && config.train.recompute != Recompute::block)
+    reading.fault_at("train.recompute_every",
+                     fmt::format("{} has no effect with train.recompute: {}, only with block",
+                                 config.train.recompute_every, name_of(config.train.recompute)));
+  if (parallel.sequence && reading.sound({"data.sequence_length"}) &&
+      config.data.sequence_length % parallel.tensor != 0)
+    reading.fault_at("data.sequence_length", fmt::format("{} tokens can't be shared by parallel.tensor: {} ranks",
+                                                         config.data.sequence_length, parallel.tensor));
+  const std::int64_t batch = config.train.global_batch;
+  if (config.train.strict && reading.sound({"train.global_batch"}) && (batch & (batch - 1)) != 0)
+    reading.fault_at("train.global_batch", fmt::format("{}: with train.strict: true, expected a power of two", batch));
+  if (!reading.sound({"model"}) || !models::validate(config.model).empty()) return;
+  models::Qwen3 model(config.model);
+  for (const auto& fault : parallel::plan_faults(
+           model, parallel::plan_of(config.model.model_type, config.model.head_dim), static_cast<int>(parallel.tensor),
+           {.sequence = parallel.sequence,
+           .strict_ways = config.train.strict ? static_cast<int>(config.train.strict_ways) : 0})) {
+    const auto colon = fault.find(": ");
+    reading.fault_at(fault.substr(0, colon), fault.substr(colon + 2));
+  }
+}
+
 void check_sources(const Config& config, Reading& reading) {
   std::set<std::string> names;
   for (std::size_t i = 0; i < config.data.sources.size(); ++i) {
@@ -102,6 +139,7 @@ void check_sources(const Config& config, Reading& reading) {
 void check_missing(const Config& config, Purpose purpose, Reading& reading) {
   for (const auto& field : config_table::fields()) {
     if ((field.needed & bit_of(purpose)) == 0 || reading.seen(field.key)) continue;
+    if (purpose == Purpose::plan && !shapes_a_step(field.key)) continue;
     if (!config.model.from.empty() && is_model_field(field.key)) continue;
     reading.fault_at(field.key, fmt::format("missing: {} ({})", field.doc, field.expected));
   }
@@ -113,7 +151,7 @@ void resolve_model(Config& config, Purpose purpose, Reading& reading) {
     if (!is_model_field(field.key) || !reading.seen(field.key)) continue;
     reading.fault_at(field.key, "given beside model.from, whose config.json gives it; remove it");
   }
-  if (purpose != Purpose::train) return;
+  if (purpose != Purpose::train && purpose != Purpose::plan) return;
   try {
     static_cast<models::ModelConfig&>(config.model) =
         models::from_hf_json(std::filesystem::path(config.model.from) / "config.json");
@@ -124,8 +162,10 @@ void resolve_model(Config& config, Purpose purpose, Reading& reading) {
 
 void check_relations(const Config& config, Purpose purpose, Reading& reading) {
   check_sources(config, reading);
-  if (purpose != Purpose::train) return;
+  if (purpose != Purpose::train && purpose != Purpose::plan) return;
   check_model(config, reading);
+  check_layout(config, reading);
+  if (purpose == Purpose::plan) return;
   check_length(config, reading);
   check_schedule(config, reading);
 }

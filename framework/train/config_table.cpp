@@ -44,6 +44,14 @@ struct Positive {
   std::string expected() const { return "above 0"; }
   bool operator()(std::chrono::milliseconds v) const { return v.count() > 0; }
 };
+struct PowerOfTwo {
+  std::string expected() const { return "a power of two"; }
+  bool operator()(std::int64_t v) const { return v >= 1 && (v & (v - 1)) == 0; }
+};
+struct Stage {
+  std::string expected() const { return "from 0 to 3"; }
+  bool operator()(std::int64_t v) const { return v >= 0 && v <= 3; }
+};
 struct NotEmpty {
   std::string expected() const { return "not empty"; }
   bool operator()(const auto& v) const { return !v.empty(); }
@@ -66,7 +74,6 @@ struct Only {
 };
 template <class T>
 Only(T, const char*) -> Only<T>;
-constexpr const char* data_parallel_only = "this build has data parallelism only";
 
 // Optional values are checked when they are there.
 template <class T>
@@ -203,9 +210,10 @@ Table<Config> make_fields() {
       ROW(C, train.micro_batch, for_training, AtLeast{1}, "sequences per forward pass of a rank"),
       ROW(C, train.precision, never, Any{}, "of compute; master weights are fp32"),
       ROW(C, train.seed, never, Any{}, "of weights and of the order of the data"),
-      ROW(C, train.recompute, never, (Only{std::string("none"), "this build keeps all activations"}),
-          "activations computed again in backward"),
-      ROW(C, train.strict, never, (Only{false, "this build has no strict mode"}), "equal bits on every layout"),
+      ROW(C, train.recompute, never, Any{}, "activations computed again in backward instead of being kept"),
+      ROW(C, train.recompute_every, never, AtLeast{1}, "recompute: block: every so many blocks"),
+      ROW(C, train.strict, never, Any{}, "equal bits on every layout; slower (framework/parallel/README.md)"),
+      ROW(C, train.strict_ways, never, (PowerOfTwo{}), "strict: for up to so many ranks along an axis"),
       ROW(C, train.eval_every, never, AtLeast{0}, "steps between evaluations; 0: none"),
       ROW(C, train.eval_batches, never, AtLeast{0}, "batches of an evaluation; 0: the whole held-out split"),
       ROW(C, train.threads, never, AtLeast{0}, "compute threads per rank; 0: what the environment gives"),
@@ -223,9 +231,9 @@ Table<Config> make_fields() {
       ROW(C, schedule.min_lr, never, AtLeast{0}, "where cosine and wsd end"),
       ROW(C, schedule.decay, never, AtLeast{0}, "wsd: steps of the fall at the end"),
 
-      ROW(C, parallel.tensor, never, (Only{1, data_parallel_only}), "ranks that share a layer"),
-      ROW(C, parallel.sequence, never, (Only{false, data_parallel_only}), "sequence parallelism beside it"),
-      ROW(C, parallel.zero, never, (Only{0, data_parallel_only}), "ZeRO stage"),
+      ROW(C, parallel.tensor, never, AtLeast{1}, "ranks that share a layer; data parallelism takes what is left"),
+      ROW(C, parallel.sequence, never, Any{}, "those ranks share the rows of norms and residuals too"),
+      ROW(C, parallel.zero, never, (Stage{}), "ZeRO: shards optimizer state (1), gradients too (2), values too (3)"),
 
       ROW(C, comm.transport, never, (OneOf{{"auto", "self", "mpi", "nccl", "hccl"}}),
           "auto: by the device under a launcher (mpi on CPUs), else self"),

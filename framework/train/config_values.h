@@ -31,6 +31,11 @@ struct Words<ScheduleName> {
       {"cosine", ScheduleName::cosine}, {"wsd", ScheduleName::wsd}, {"constant", ScheduleName::constant}};
 };
 template <>
+struct Words<Recompute> {
+  static constexpr std::pair<std::string_view, Recompute> all[] = {
+      {"none", Recompute::none}, {"attention", Recompute::attention}, {"block", Recompute::block}};
+};
+template <>
 struct Words<comm::AgreementCheck> {
   static constexpr std::pair<std::string_view, comm::AgreementCheck> all[] = {{"off", comm::AgreementCheck::off},
                                                                               {"first", comm::AgreementCheck::first},

@@ -1,12 +1,16 @@
 #pragma once
-// AdamW over flat buckets: fp32 master weights and moments, the copy in the compute dtype written on the way.
+// The optimizer over flat buckets: fp32 master weights and moments of the ranges this rank owns, the copy in the
+// compute dtype written on the way.
 
+#include <functional>
 #include <memory>
 #include <span>
+#include <vector>
 
-#include "framework/parallel/flat_bucket.h"
+#include "framework/parallel/data_parallel.h"
+#include "framework/parallel/mesh.h"
 #include "framework/train/config.h"
-#include "framework/train/safetensors.h"
+#include "framework/train/safetensors_parts.h"
 
 namespace dujiang::train {
 
@@ -14,37 +18,65 @@ namespace dujiang::train {
 /// section's groups that matches the path. UserError naming a group that matches nothing, or when nothing is trainable.
 void assign_groups(std::span<nn::Parameter* const> parameters, const OptimizerSection& section);
 
+/// Elements [first, first + tensor.count()) of the part of a parameter that is held here, of some state.
+struct StateSlice {
+  std::string name;  ///< of the whole state: "model.norm.weight.m"
+  const nn::Parameter* parameter;
+  std::int64_t first;
+  Tensor tensor;  ///< [count], contiguous
+};
+
 class AdamW {
  public:
-  /// Allocates state for the buckets, which must outlive this. Moments are zero, masters uninitialised.
-  AdamW(const std::vector<std::unique_ptr<parallel::FlatBucket>>& buckets, const OptimizerSection& section);
+  /// Allocates state for the buckets, which must outlive this as must the mesh. Moments are zero, masters uninitialised
+  /// but for padding.
+  AdamW(const parallel::DataParallel& data_parallel, const parallel::Mesh& mesh, const OptimizerSection& section);
 
-  /// The fp32 weights: [count] per bucket; where the compute dtype is f32, they are the values themselves.
-  /// Whoever fills the masters calls publish() to round them into the values.
-  void for_each_master(const std::function<void(const nn::Parameter&, const Tensor&)>& visitor) const;
+  /// The fp32 weights that this rank owns, named as the parameters; where the compute dtype is f32, they are the values
+  /// themselves. Whoever fills them calls publish() to round them into the values.
+  const std::vector<StateSlice>& masters() const { return masters_; }
   void publish() const;
+  /// The values this rank owns, of the compute dtype.
+  std::vector<StateSlice> values() const;
+  /// What this rank owns of PARAMETER.m, .v and, where the compute dtype is not f32, .master.
+  std::vector<StateSlice> state() const;
+  /// The suffixes of a parameter's states, whoever owns them.
+  std::vector<std::string> state_names(const nn::Parameter& parameter) const;
 
-  /// The sum of the squares of all gradients; not finite when one of them is not.
-  double squared_norm() const;
+  /// The sum of the squares of the whole gradient, the same on all ranks; not finite when one of them is not.
+  /// `exact`: the same bits for every layout (exact_sum.h). Collective over the mesh.
+  double squared_norm(bool exact) const;
+  /// The first parameter of this rank's share whose gradient isn't finite; null when there is none.
+  const nn::Parameter* bad_gradient() const;
   /// Update number `step` (from 1), all gradients multiplied by grad_scale first.
   void update(std::int64_t step, double lr, double grad_scale);
 
-  /// PARAMETER.m, .v and, where the compute dtype is not f32, .master, as views to save or to load into.
-  std::vector<NamedTensor> state() const;
-
  private:
+  struct Slice {
+    const nn::Parameter* parameter;
+    std::int64_t at, first, count;  ///< elements [at, at + count) of the owned range are [first, ...) of the part
+  };
+  struct Range {
+    std::int64_t at, count;
+    nn::Group group;
+  };
   struct State {
-    const parallel::FlatBucket* bucket;
-    Tensor master, m, v;
-    struct Range {
-      std::int64_t offset, count;
-      nn::Group group;
-    };
+    parallel::FlatBucket* bucket;
+    Tensor master, m, v;        ///< [owned count]
+    std::vector<Slice> slices;  ///< the parameters in the owned range
     std::vector<Range> ranges;  ///< neighbours of one group, together
   };
+  /// The gradients this rank brings into sums over the mesh: each element of the model on one rank of tp.
+  std::vector<Tensor> counted_gradients() const;
+  template <class Get>
+  void append(std::vector<StateSlice>& to, const char* suffix, Get&& flat_of) const;
 
   OptimizerSection section_;
+  const parallel::Mesh& mesh_;
+  bool sharded_;      ///< over dp
+  bool has_masters_;  ///< apart from the values
   std::vector<State> states_;
+  std::vector<StateSlice> masters_;
 };
 
 }  // namespace dujiang::train

@@ -69,9 +69,10 @@ class Run {
   Run(const Config& config, comm::Communicator& communicator)
       : config_(config), communicator_(communicator), directory_(config.run_directory()) {
     set_threads();
-    open_data();
+    open_tokenizer();
     model_ = std::make_unique<models::Qwen3>(config_.model);
-    step_ = std::make_unique<TrainStep>(*model_, communicator_, config_.optimizer, config_.train.precision);
+    step_ = std::make_unique<TrainStep>(*model_, communicator_, step_options(config_));
+    open_data();
   }
 
   // The trace is written at failures too.
@@ -125,29 +126,30 @@ class Run {
     }
   }
 
+  void open_tokenizer() {
+    tokenizer_ = data::load_tokenizer(config_.tokenizer.path);
+    if (config_.model.vocab_size == 0) config_.model.vocab_size = tokenizer_->vocab_size();
+    if (config_.model.eos_token_ids.empty() && tokenizer_->eos_id() >= 0)
+      config_.model.eos_token_ids = {tokenizer_->eos_id()};
+  }
+
   void open_data() {
-    const auto ranks = communicator_.size();
-    if (config_.train.global_batch % ranks != 0)
-      fail_user(
-          "train.global_batch: {} sequences cannot be shared by {} ranks; choose a multiple of {} or start another "
-          "number of ranks",
-          config_.train.global_batch, ranks, ranks);
-    const auto tokenizer = data::load_tokenizer(config_.tokenizer.path);
-    if (config_.model.vocab_size == 0) config_.model.vocab_size = tokenizer->vocab_size();
-    if (config_.model.eos_token_ids.empty() && tokenizer->eos_id() >= 0)
-      config_.model.eos_token_ids = {tokenizer->eos_id()};
     const auto open = [&](const std::string& split) {
       return std::make_shared<const data::Dataset>(config_.data.path, split);
     };
     auto dataset = open("train");
-    check_tokenizer(*dataset, *tokenizer);
-    const std::int64_t share = config_.train.global_batch / ranks;
+    check_tokenizer(*dataset, *tokenizer_);
+    const Claim claims[] = {claim("tokenizer", {{"sha256", tokenizer_->sha256()}}),
+                            claim("dataset", {{"fingerprint", dataset->fingerprint()}})};
+    require_agreement(claims, communicator_);
+    const auto share = step_->share_of(config_.train.global_batch);
     data::LoaderConfig loader{.sequence_length = config_.data.sequence_length,
                               .global_batch = config_.train.global_batch,
                               .packing = config_.data.packing,
                               .seed = config_.train.seed,
-                              .first = share * communicator_.rank(),
-                              .count = share};
+                              .first = share.first,
+                              .count = share.count,
+                              .stride = share.stride};
     loader_ = std::make_unique<data::DataLoader>(dataset, loader);
     total_ = config_.train.steps;
     if (total_ == 0)
@@ -155,9 +157,11 @@ class Run {
           std::ceil(config_.train.epochs.value_or(1.0) * static_cast<double>(loader_->sequences_per_epoch()) /
                     static_cast<double>(config_.train.global_batch)));
     if (config_.train.eval_every > 0) {
-      loader.global_batch = config_.train.micro_batch * ranks;
+      const auto& dp = step_->mesh().dp();
+      loader.stride = 1;
       loader.count = config_.train.micro_batch;
-      loader.first = config_.train.micro_batch * communicator_.rank();
+      loader.global_batch = loader.count * dp.size();
+      loader.first = loader.count * dp.rank();
       eval_reader_ = std::make_unique<data::EvalReader>(open("valid"), loader);
     }
   }
@@ -187,6 +191,7 @@ class Run {
     } else {
       step_->initialise(config_.train.seed);
     }
+    check_start();
     if (leader()) {
       write_run_files();
       metrics_ = std::make_unique<MetricsFile>(directory_ / "metrics.jsonl", done_);
@@ -206,6 +211,17 @@ class Run {
       trace_ = std::make_shared<comm::TraceLog>(directory_ / file, communicator_.rank(), kept);
       communicator_.flight()->keep_trace(trace_);
     }
+  }
+
+  // All ranks must go on from the same place, and those that hold the same weights with the same.
+  void check_start() const {
+    const Claim claims[] = {
+        claim("start", {{"steps done", std::to_string(done_)}, {"loader", nlohmann::json(loader_->state()).dump()}}),
+        {.what = "set of starting weights",
+         .hash = hash_of(step_->shared_values()),
+         .group = step_->mesh().tp().rank(),
+         .details = {}}};
+    require_agreement(claims, communicator_);
   }
 
   void restore_state(const TrainerState& saved, const fs::path& checkpoint) {
@@ -282,7 +298,7 @@ class Run {
 
   void evaluate() {
     const auto begin = std::chrono::steady_clock::now();
-    const double loss = evaluate_split(*model_, *eval_reader_, config_.train.eval_batches, communicator_);
+    const double loss = evaluate_split(*model_, *eval_reader_, config_.train.eval_batches, step_->mesh().dp());
     if (leader()) {
       metrics_->write({{"step", done_}, {"eval_loss", loss}, {"eval_ms", ms_since(begin)}});
       spdlog::info("step {}  held-out loss {:.4f} per token", done_, loss);
@@ -302,8 +318,8 @@ class Run {
     CheckpointContents contents;
     contents.model = config_.model;
     contents.dtype = compute_dtype(config_.train.precision);
-    contents.weights = whole_parts(step_->weights(), leader());
-    contents.optimizer = whole_parts(step_->optimizer_state(), leader());
+    contents.weights = step_->weights();
+    contents.optimizer = step_->optimizer_state();
     contents.tokenizer = config_.tokenizer.path;
     contents.state = {{"tokens", seen_},
                       {"precision", std::string(name_of(config_.train.precision))},
@@ -320,6 +336,7 @@ class Run {
   comm::Communicator& communicator_;
   fs::path directory_;
   Stream& stream_ = default_stream({});
+  std::unique_ptr<data::Tokenizer> tokenizer_;
   std::unique_ptr<data::DataLoader> loader_;
   std::unique_ptr<data::EvalReader> eval_reader_;
   std::unique_ptr<models::Qwen3> model_;
@@ -336,6 +353,8 @@ class Run {
 
 TrainOutcome train(const Config& config, const TrainOptions& options, comm::Communicator& communicator) {
   const StopSignal signal(communicator.size() == 1);  // from here on: start-up may take a while
+  const Claim claims[] = {program_claim(), yaml_claim("configuration", to_yaml(config))};
+  require_agreement(claims, communicator);
   return Run(config, communicator).run(options, signal);
 }
 

@@ -239,12 +239,15 @@ BOOST_AUTO_TEST_CASE(ranks_share_the_batch_that_one_rank_would_take) {
   DataLoader alone(data.dataset, config_of(20, 12));
   for (const std::int64_t ranks : {2, 3, 4}) {
     alone.restore({0, data.dataset->fingerprint(), 20, 12, "documents", 11});
-    std::vector<std::unique_ptr<DataLoader>> loaders;
+    std::vector<std::unique_ptr<DataLoader>> loaders, strided;
     for (std::int64_t r = 0; r < ranks; ++r) {
       LoaderConfig config = config_of(20, 12);
       config.first = 12 * r / ranks;
       config.count = 12 / ranks;
       loaders.push_back(std::make_unique<DataLoader>(data.dataset, config));
+      config.first = r;  // and every so many sequences
+      config.stride = ranks;
+      strided.push_back(std::make_unique<DataLoader>(data.dataset, config));
     }
     Batch whole, part;
     for (int step = 0; step < 15; ++step) {
@@ -255,6 +258,8 @@ BOOST_AUTO_TEST_CASE(ranks_share_the_batch_that_one_rank_would_take) {
         check_equal(part, whole.slice(12 * r / ranks, 12 / ranks));
         weights += part.weight_sum;
         BOOST_CHECK(loaders[static_cast<std::size_t>(r)]->state() == alone.state());
+        strided[static_cast<std::size_t>(r)]->next(part);
+        for (std::int64_t i = 0; i < 12 / ranks; ++i) check_equal(part.slice(i, 1), whole.slice(i * ranks + r, 1));
       }
       BOOST_TEST(weights == whole.weight_sum);
     }
@@ -421,7 +426,8 @@ BOOST_AUTO_TEST_CASE(bad_settings_are_refused) {
   auto with = [&](LoaderConfig config) { return user_error_of([&] { DataLoader(data.dataset, config); }); };
   BOOST_TEST(contains(with({0, 4, Packing::none, 1, 0, 4}), "sequence_length is 0"));
   BOOST_TEST(contains(with({8, 0, Packing::none, 1, 0, 0}), "global_batch is 0"));
-  BOOST_TEST(contains(with({8, 4, Packing::none, 1, 2, 3}), "[2, 5)"));
+  BOOST_TEST(contains(with({8, 4, Packing::none, 1, 2, 3}), "3 sequences from 2 on"));
+  BOOST_TEST(contains(with({8, 4, Packing::none, 1, 1, 2, 3}), "every 3th"));
   BOOST_TEST(contains(user_error_of([] { packing_of("document"); }), "'document'"));
   BOOST_CHECK(packing_of("none") == Packing::none);
 }

@@ -47,6 +47,22 @@ inline train::OptimizerSection adamw(double lr = 3e-3) {
   return section;
 }
 
+/// Whole tensors in f32, from what each rank would write of them. Collective.
+inline std::vector<train::NamedTensor> whole(const std::vector<train::TensorPart>& parts, comm::Communicator& ranks) {
+  std::vector<train::NamedTensor> all;
+  for (const auto& part : parts) {
+    const Tensor tensor = Tensor::zeros(part.global, Dtype::f32);
+    for (const auto& piece : part.pieces) {
+      const auto values = piece.elements.floats();
+      for (const auto& run : piece.runs)
+        std::copy_n(values.begin() + run.local, run.count, tensor.data<float>().begin() + run.global);
+    }
+    ranks.all_reduce(comm::buffer_of(tensor), comm::Reduce::sum, default_stream({})).wait_host();
+    all.push_back({part.name, tensor});
+  }
+  return all;
+}
+
 /// A model and its training step on one rank.
 struct Trainee {
   std::unique_ptr<comm::Communicator> self = comm::make_self_communicator();
@@ -55,9 +71,11 @@ struct Trainee {
 
   Trainee(const models::ModelConfig& config, const train::OptimizerSection& optimizer, train::Precision precision,
           std::uint64_t seed = 5)
-      : model(config), step(model, *self, optimizer, precision) {
+      : model(config), step(model, *self, {.optimizer = optimizer, .precision = precision}) {
     step.initialise(seed);
   }
+  std::vector<train::NamedTensor> weights() const { return whole(step.weights(), *self); }
+  std::vector<train::NamedTensor> optimizer_state() const { return whole(step.optimizer_state(), *self); }
 };
 
 }  // namespace dujiang::test

@@ -134,16 +134,22 @@ BOOST_AUTO_TEST_CASE(values_out_of_range_or_not_in_this_build_are_refused) {
   BOOST_TEST(contains(only_fault("micro_batch: 16", "micro_batch: 0"),
                       "train.micro_batch: expected an integer, at least 1, found '0'"));
   BOOST_TEST(contains(only_fault("0.95", "1.0"), "at least 0 and below 1, found a list"));
-  BOOST_TEST(contains(only_fault("tensor: 1", "tensor: 2"),
-                      "parallel.tensor: expected 1 (this build has data parallelism only), found '2'"));
-  BOOST_TEST(
-      contains(only_fault("sequence: false", "sequence: true"), "parallel.sequence: expected false (this build"));
-  BOOST_TEST(contains(only_fault("zero: 0", "zero: 1"), "parallel.zero: expected 0 (this build has data"));
-  BOOST_TEST(contains(only_fault("recompute: none", "recompute: full"), "train.recompute: expected none (this build"));
-  BOOST_TEST(contains(only_fault("strict: false", "strict: true"), "train.strict: expected false (this build"));
+  BOOST_TEST(contains(only_fault("zero: 0", "zero: 4"), "parallel.zero: expected an integer, from 0 to 3, found '4'"));
+  BOOST_TEST(contains(only_fault("recompute: none", "recompute: full"),
+                      "train.recompute: expected none, attention or block, found 'full'"));
   BOOST_TEST(contains(only_fault("model_type: qwen3", "model_type: llama"),
                       "model.model_type: expected qwen3, found 'llama'"));
   BOOST_TEST(contains(only_fault("tie_word_embeddings: true", "attention_bias: true"), "biases are not supported"));
+}
+
+BOOST_AUTO_TEST_CASE(layouts_that_a_model_does_not_allow_are_refused_with_those_it_does) {
+  BOOST_TEST(contains(only_fault("tensor: 1", "tensor: 8"),
+                      "parallel.tensor: 8 ranks can't share model.num_attention_heads 4; it must be one of 1, 2, 4"));
+  BOOST_TEST(contains(only_fault("sequence: false", "sequence: true"), "parallel.sequence: true has no effect"));
+  BOOST_TEST(contains(only_fault("recompute: none", "recompute: attention, recompute_every: 2"),
+                      "train.recompute_every: 2 has no effect with train.recompute: attention"));
+  BOOST_TEST(contains(only_fault("strict: false", "strict: true, strict_ways: 6"),
+                      "train.strict_ways: expected an integer, a power of two, found '6'"));
 }
 
 BOOST_AUTO_TEST_CASE(values_that_do_not_fit_each_other_are_refused) {

@@ -33,7 +33,7 @@ std::vector<train::StepResult> train_steps(const fs::path& folder, comm::Communi
                                            std::int64_t global_batch, std::int64_t micro_batch,
                                            train::Precision precision) {
   models::Qwen3 model(tiny_model(vocabulary));
-  train::TrainStep step(model, communicator, adamw(), precision);
+  train::TrainStep step(model, communicator, {.optimizer = adamw(), .precision = precision});
   step.initialise(5);
   data::DataLoader loader(std::make_shared<const data::Dataset>(folder, "train"), part_of(communicator, global_batch));
   data::Batch batch;

@@ -133,7 +133,7 @@ BOOST_AUTO_TEST_CASE(fp32_weights_after_five_steps_equal_those_of_pytorch_to_rou
       BOOST_CHECK_CLOSE_FRACTION(result.loss, losses[s], 32 * roundoff(Dtype::f32));
       BOOST_CHECK_CLOSE_FRACTION(result.grad_norm, norms[s], 64 * roundoff(Dtype::f32));
     }
-    for (const auto& [path, value] : trainee.step.weights()) {
+    for (const auto& [path, value] : trainee.weights()) {
       // A step moves a weight by about lr * m / sqrt(v), five of them by 5e-3 in all. Where a gradient is as small as
       // its own rounding the quotient is uncertain, so the bound is a thousandth of that way.
       BOOST_TEST(largest_difference(value, fixture.expected.read("after." + path)) <= 5e-6, name << " " << path);
@@ -157,7 +157,7 @@ BOOST_AUTO_TEST_CASE(bf16_steps_stay_near_those_of_fp32) {
     // the whole far nearer.
     double distance = 0, moved = 0;
     const train::SafetensorsFile before(fixture.dir / "model.safetensors");
-    for (const auto& [state, tensor] : trainee.step.optimizer_state()) {
+    for (const auto& [state, tensor] : trainee.optimizer_state()) {
       if (!state.ends_with(".master")) continue;
       const std::string path = state.substr(0, state.size() - 7);
       const auto start = before.read(path).floats(), after = fixture.expected.read("after." + path).floats();

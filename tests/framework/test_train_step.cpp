@@ -19,9 +19,9 @@ models::ModelConfig model_config() {
   return tiny_model(vocabulary);
 }
 
-std::vector<float> weights_of(const train::TrainStep& step) {
+std::vector<float> weights_of(const Trainee& trainee) {
   std::vector<float> all;
-  for (const auto& [path, tensor] : step.weights()) {
+  for (const auto& [path, tensor] : trainee.weights()) {
     const auto values = tensor.floats();
     all.insert(all.end(), values.begin(), values.end());
   }
@@ -71,7 +71,7 @@ BOOST_AUTO_TEST_CASE(gradient_accumulation_equals_the_big_micro_batch) {
       losses.push_back(result.loss);
       norms.push_back(result.grad_norm);
     }
-    return std::tuple(losses, norms, weights_of(trainee.step));
+    return std::tuple(losses, norms, weights_of(trainee));
   };
   const auto [losses, norms, weights] = run(7);
   for (const std::int64_t micro_batch : {1, 3}) {
@@ -99,7 +99,7 @@ BOOST_AUTO_TEST_CASE(ranks_with_unequal_parts_weigh_every_token_equally) {
   for (const int ranks : {2, 3}) {
     comm::run_threads(ranks, [&](comm::Communicator& communicator) {
       models::Qwen3 model(model_config());
-      train::TrainStep step(model, communicator, adamw(), Precision::fp32);
+      train::TrainStep step(model, communicator, {.optimizer = adamw(), .precision = Precision::fp32});
       step.initialise(5);
       for (std::int64_t s = 1; s <= 3; ++s) {
         const auto share = 6 / ranks;
@@ -123,21 +123,21 @@ BOOST_AUTO_TEST_CASE(frozen_parameters_do_not_change_and_have_no_state) {
     Trainee trainee(tiny_model(vocabulary, false), optimizer, precision);
     Trainee free(tiny_model(vocabulary, false), adamw(), precision);
     std::map<std::string, std::vector<float>> before;
-    for (const auto& [path, tensor] : trainee.step.weights()) before[path] = tensor.floats();
+    for (const auto& [path, tensor] : trainee.weights()) before[path] = tensor.floats();
     const auto batch = markov_batch(4, length, vocabulary, 1);
     const auto result = trainee.step.run(batch, 2, 1, 3e-3), free_result = free.step.run(batch, 2, 1, 3e-3);
     BOOST_TEST(result.loss == free_result.loss);  // the same start
     BOOST_TEST(result.grad_norm < free_result.grad_norm);
     std::size_t frozen = 0;
-    for (const auto& [path, tensor] : trainee.step.weights()) {
+    for (const auto& [path, tensor] : trainee.weights()) {
       const bool still = path.starts_with("model.embed_tokens") || path.starts_with("model.layers.0.");
       frozen += still;
       BOOST_TEST((tensor.floats() == before[path]) == still, path);
     }
     BOOST_TEST(frozen == 12u);
-    for (const auto& [name, tensor] : trainee.step.optimizer_state())
+    for (const auto& [name, tensor] : trainee.optimizer_state())
       BOOST_TEST(!(name.starts_with("model.embed_tokens") || name.starts_with("model.layers.0.")), name);
-    BOOST_TEST(trainee.step.optimizer_state().size() < free.step.optimizer_state().size());
+    BOOST_TEST(trainee.optimizer_state().size() < free.optimizer_state().size());
     for (auto* p : trainee.model.parameters())
       if (!p->trainable) BOOST_TEST(!autograd::grad_of(p->value).defined(), p->path);
   }
@@ -189,9 +189,9 @@ BOOST_AUTO_TEST_CASE(clipping_scales_the_whole_gradient) {
     optimizer.weight_decay = 0;
     optimizer.eps = 1e6;
     Trainee trainee(model_config(), optimizer, Precision::fp32);
-    auto before = weights_of(trainee.step);
+    auto before = weights_of(trainee);
     const auto result = trainee.step.run(markov_batch(4, length, vocabulary, 1), 4, 1, 1e5);
-    auto after = weights_of(trainee.step);
+    auto after = weights_of(trainee);
     for (std::size_t i = 0; i < after.size(); ++i) after[i] -= before[i];
     return std::pair(result.grad_norm, after);
   };
@@ -214,17 +214,17 @@ BOOST_AUTO_TEST_CASE(an_overflow_in_fp16_skips_the_step_and_halves_the_scale) {
   BOOST_TEST(trainee.step.loss_scale().good_steps == 1);
 
   trainee.step.set_loss_scale({.scale = 0x1p40, .good_steps = 7});
-  const auto before = weights_of(trainee.step);
+  const auto before = weights_of(trainee);
   std::vector<std::vector<float>> state;
-  for (const auto& [name, tensor] : trainee.step.optimizer_state()) state.push_back(tensor.floats());
+  for (const auto& [name, tensor] : trainee.optimizer_state()) state.push_back(tensor.floats());
   const auto skipped = trainee.step.run(batch, 2, 2, 3e-3);
   BOOST_TEST(skipped.skipped);
   BOOST_TEST(std::isfinite(skipped.loss));
   BOOST_TEST(trainee.step.loss_scale().scale == 0x1p39);
   BOOST_TEST(trainee.step.loss_scale().good_steps == 0);
-  BOOST_TEST(weights_of(trainee.step) == before);
+  BOOST_TEST(weights_of(trainee) == before);
   std::size_t i = 0;
-  for (const auto& [name, tensor] : trainee.step.optimizer_state()) BOOST_TEST(tensor.floats() == state[i++], name);
+  for (const auto& [name, tensor] : trainee.optimizer_state()) BOOST_TEST(tensor.floats() == state[i++], name);
 
   // It comes down to where gradients fit, and trains on.
   train::StepResult result;
@@ -292,7 +292,7 @@ BOOST_AUTO_TEST_CASE(a_loss_that_is_not_finite_names_step_rank_and_tensor) {
   const auto message = message_of([&] {
     comm::run_threads(2, [&](comm::Communicator& communicator) {
       models::Qwen3 model(model_config());
-      train::TrainStep step(model, communicator, adamw(), Precision::fp32);
+      train::TrainStep step(model, communicator, {.optimizer = adamw(), .precision = Precision::fp32});
       step.initialise(5);
       if (communicator.rank() == 1) parameter(model, "model.layers.0.mlp.gate_proj.weight").value.fill(nan);
       step.run(batch.slice(2 * communicator.rank(), 2), 2, 4, 3e-3);
@@ -305,8 +305,8 @@ BOOST_AUTO_TEST_CASE(a_loss_that_is_not_finite_names_step_rank_and_tensor) {
 BOOST_AUTO_TEST_CASE(fresh_weights_are_a_function_of_seed_and_path) {
   Trainee a(model_config(), adamw(), Precision::fp32, 5), b(model_config(), adamw(), Precision::fp32, 5);
   Trainee c(model_config(), adamw(), Precision::fp32, 6), half(model_config(), adamw(), Precision::bf16, 5);
-  BOOST_TEST(weights_of(a.step) == weights_of(b.step));
-  BOOST_TEST(weights_of(a.step) != weights_of(c.step));
+  BOOST_TEST(weights_of(a) == weights_of(b));
+  BOOST_TEST(weights_of(a) != weights_of(c));
   const auto& q = parameter(a.model, "model.layers.0.self_attn.q_proj.weight");
   const auto& k = parameter(a.model, "model.layers.1.self_attn.q_proj.weight");
   BOOST_TEST(q.value.floats() != k.value.floats());

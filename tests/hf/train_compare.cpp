@@ -45,7 +45,7 @@ void train_on(const std::string& model_dir, const std::string& batches, const st
                                         .min_lr = setting("min_lr")};
   models::Qwen3 model(models::from_hf_json(std::filesystem::path(model_dir) / "config.json"));
   const auto self = comm::make_self_communicator();
-  train::TrainStep step(model, *self, optimizer, train::Precision::fp32);
+  train::TrainStep step(model, *self, {.optimizer = optimizer, .precision = train::Precision::fp32});
   step.load_weights(model_dir);
   auto result = nlohmann::json{{"loss", nlohmann::json::array()}, {"grad_norm", nlohmann::json::array()}};
   for (std::int64_t s = 0; s < steps; ++s) {
