@@ -84,6 +84,27 @@ BOOST_AUTO_TEST_CASE(sliced_linear_is_the_linear_function_to_rounding) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(sums_over_slices_are_rounded_once) {
+  for (const Dtype dtype : {Dtype::bf16, Dtype::f16})
+    for (const auto axis : {fn::SlicedAxis::out, fn::SlicedAxis::in}) {
+      const LinearCase c{29, 40, 48, dtype, axis};
+      const Tensor x = values_of({c.n, c.in}, 1, dtype), w = values_of({c.out, c.in}, 2, dtype),
+                   dy = values_of({c.n, c.out}, 3, dtype), input = leaf_of(x);
+      const Tensor y = fn::linear(interior(input), leaf_of(w), {axis, {.local = ways}});
+      autograd::backward(y, dy);
+      // The same numbers in f32, where sums of at most 48 terms round in every addition.
+      const auto f32 = [](const Tensor& t) { return t.to(Dtype::f32); };
+      const auto check = [&](const Tensor& actual, const Tensor& expected, const Tensor& terms, const char* what) {
+        Bound bound = rounding(dtype);
+        bound.own = [&](std::size_t i) { return 2 * 48 * roundoff(Dtype::f32) * values(terms)[i]; };
+        check_close(actual, expected, bound, what);
+      };
+      check(y, fn::linear(f32(x), f32(w)), fn::linear(magnitudes(f32(x)), magnitudes(f32(w))), "y");
+      check(autograd::grad_of(input), fn::matmul(f32(dy), f32(w)), fn::matmul(magnitudes(f32(dy)), magnitudes(f32(w))),
+            "dx");
+    }
+}
+
 BOOST_AUTO_TEST_CASE(sliced_functions_have_the_gradients_of_finite_differences) {
   check_gradients("linear, out",
                   [](const Tensors& in) {
