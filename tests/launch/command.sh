@@ -182,6 +182,24 @@ killed_jobs_resume_to_the_same_bits() {
   rm -rf whole torn
 }
 
+ranks_that_read_different_configs_exit_2() {
+  rm -rf "$test"
+  sed 's/1.0e-3/2.0e-3/' tiny.yaml >"$test.yaml"
+  expect 2 'rank 1 has another configuration than rank 0: optimizer.lr: 0.002 on rank 1, 0.001 on rank 0' \
+    "${ranks[@]}" 1 "$dujiang" train tiny.yaml log.dir="$test" : -n 1 "$dujiang" train "$test.yaml" log.dir="$test"
+  [[ ! -e $test ]] || fault 'the run had begun'
+  rm -f "$test.yaml"
+}
+
+ranks_that_run_different_programs_exit_2() {
+  rm -rf "$test"
+  cp "$dujiang" "$test.program" && printf x >>"$test.program"
+  expect 2 "rank 1 has another program than rank 0: file: .*/$test.program .* on rank 1, .* on rank 0" \
+    "${ranks[@]}" 1 "$dujiang" train tiny.yaml log.dir="$test" : -n 1 "./$test.program" train tiny.yaml log.dir="$test"
+  [[ ! -e $test ]] || fault 'the run had begun'
+  rm -f "$test.program"
+}
+
 altered_shard_is_named() {
   rm -rf altered
   cp -r data altered
