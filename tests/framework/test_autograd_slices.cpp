@@ -55,7 +55,7 @@ Tensor magnitudes(const Tensor& t) {
 BOOST_AUTO_TEST_CASE(linear_has_the_same_bits_for_every_number_of_ranks_and_threads) {
   for (const Dtype dtype : compute_dtypes)
     for (const auto axis : {fn::SlicedAxis::out, fn::SlicedAxis::in})
-      for (const auto& [n, free, cut] : {std::array{1, 3, 8}, {33, 37, 104}, {130, 192, 768}})
+      for (const auto& [n, free, cut] : {std::array{1, 3, 8}, {33, 37, 104}, {130, 192, 768}, {3, 4096, 64}})
         for (const bool strided : {false, true}) {
           if (strided && n != 33) continue;
           const bool out = axis == fn::SlicedAxis::out;

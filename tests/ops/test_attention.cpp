@@ -339,6 +339,26 @@ BOOST_AUTO_TEST_CASE(two_runs_on_two_threads_agree_to_the_bit) {
   set_thread_count(before);
 }
 
+BOOST_AUTO_TEST_CASE(gradients_of_keys_and_values_may_be_kept_unrounded) {
+  for (const Dtype dtype : compute_dtypes) {
+    Case c = same({300, 7}, 6, 2, 20);  // long enough to be cut on three threads
+    c.dtype = dtype;
+    const Problem p(c);
+    const int before = thread_count();
+    for (const int threads : {1, 3}) {
+      set_thread_count(threads);
+      p.forward();
+      p.backward();
+      const Array dk = empty(Dtype::f32, p.dk.view.shape), dv = empty(Dtype::f32, p.dv.view.shape);
+      ops::attention_backward(cpu, p.d_o, p.q, p.k, p.v, p.o, p.lse, p.segments(), p.scale, p.dq, dk, dv);
+      BOOST_TEST(same_bits(clone(dk, dtype), p.dk), name_of(dtype));
+      BOOST_TEST(same_bits(clone(dv, dtype), p.dv), name_of(dtype));
+      BOOST_TEST((dtype == Dtype::f32 || !same_bits(clone(p.dk, Dtype::f32), dk)));
+    }
+    set_thread_count(before);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(nan_in_a_query_or_a_seen_key_reaches_the_output) {
   for (const Dtype dtype : compute_dtypes) {
     Case c = same({20}, 2, 1, 16);
