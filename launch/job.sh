@@ -5,7 +5,7 @@
 # Not sysexits' only temporary failure, but the one that invites to try again.
 stopped_early=75
 
-config='' overrides=() scheduler_options=() hosts=()
+config='' overrides=() passed_on=() hosts=()
 ranks_per_node='' threads='' resume='' resubmit='' report='' oversubscribe='' bind=yes
 usage_of_script() {  # SCRIPT
   sed -n '2,/^$/{/^#SBATCH/d;/^$/d;s/^# \{0,1\}//;p}' "$1"
@@ -37,7 +37,7 @@ parse_job() {
         exit 0
         ;;
       --)
-        scheduler_options=("${@:2}")
+        passed_on=("${@:2}")
         break
         ;;
       -*)
@@ -64,6 +64,7 @@ parse_job() {
 # Of this host, as two threads of one core are slower than one. At most what this process may use.
 count_cores() {
   local physical
+  cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # which would count them instead
   physical=$(lscpu -p=CORE,SOCKET 2>/dev/null | grep -v '^#' | sort -u | wc -l || true)
   if ((physical > 0 && physical < cores)); then cores=$physical; fi
 }
@@ -129,7 +130,7 @@ run_mpirun() {
   fi
   mpirun_options "${places_file-}"
   train_command
-  run_ranks "${mpirun[@]}" "${scheduler_options[@]}" "${train[@]}"
+  run_ranks "${mpirun[@]}" "${passed_on[@]}" "${train[@]}"
 }
 
 # mpirun_options HOSTFILE: a line per host, "name slots=N"; empty where mpirun knows the hosts.

@@ -22,7 +22,9 @@ packages=(
   # the quickstart compares the model with xz
   xz-utils
 )
-test_packages=(libboost-test-dev python3-venv qemu-user shellcheck iproute2 nftables procps)
+test_packages=(libboost-test-dev python3-venv qemu-user shellcheck iproute2 nftables procps
+  # a cluster on one machine
+  slurmctld slurmd slurm-client munge)
 
 case ${1-} in
   --tests) packages+=("${test_packages[@]}") ;;
@@ -44,6 +46,13 @@ done
 if [[ ${#missing[@]} == 0 ]]; then
   note "packages: all ${#packages[@]} are installed"
   exit 0
+fi
+
+# Services that come with packages (munge's) are installed, not started: the tests start their own.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy && " ${missing[*]} " == *" munge "* ]] &&
+  printf '#!/bin/sh\nexit 101\n' | as_root install -m 755 /dev/stdin "$policy" 2>/dev/null; then
+  trap 'as_root rm -f "$policy"' EXIT
 fi
 
 line="apt-get install -y --no-install-recommends ${missing[*]}"

@@ -76,7 +76,7 @@ format() {
 scripts() {
   command -v shellcheck >/dev/null || skip 'shellcheck is not installed'
   local files=()
-  mapfile -t files < <(find launch tests .ci -name '*.sh' && echo .ci/run)
+  mapfile -t files < <(find launch tests .ci -name '*.sh' -o -name '*.sbatch' -o -name '*.pbs' && echo .ci/run)
   shellcheck -x "${files[@]}" || fault 'shellcheck found faults'
 }
 
