@@ -21,6 +21,7 @@ void add_train(CLI::App& app, Action& action);
 void add_model(CLI::App& app, Action& action);
 void add_check(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
+void add_plan(CLI::App& app, Action& action);
 void add_info(CLI::App& app, Action& action);
 
 /// A subcommand whose --help ends with an example.

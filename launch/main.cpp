@@ -30,6 +30,7 @@ int main(int argc, char** argv) {
   add_train(app, action);
   add_model(app, action);
   add_check(app, action);
+  add_plan(app, action);
   add_bench(app, action);
   add_info(app, action);
   try {

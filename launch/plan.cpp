@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdlib>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -154,7 +155,12 @@ int plan(const PlanCommand& command) {
   if (most < result.ranked.size()) text += fmt::format("... and {} more (--all)\n", result.ranked.size() - most);
   const std::size_t failed = command.all ? result.too_large.size() : result.ranked.empty() ? 5 : 3;
   for (std::size_t i = 0; i < std::min(failed, result.too_large.size()); ++i) text += row(result.too_large[i], ranks);
-  for (const auto& f : result.refused) text += fmt::format("{}: impossible: {}\n", f.layout.str(ranks), f.refusal);
+  // Layouts that are refused for one reason share a line.
+  std::map<std::string, std::vector<std::string>> refused;
+  for (const auto& f : result.refused) refused[f.refusal].push_back(f.layout.str(ranks));
+  for (const auto& [why, layouts] : refused)
+    text += fmt::format("impossible: {}{}: {}\n", layouts.front(),
+                        layouts.size() > 1 ? fmt::format(" and {} like it", layouts.size() - 1) : "", why);
   text += fmt::format("\n{}\n", result.reason);
   if (!result.ranked.empty() || !result.too_large.empty())
     text += details(result.ranked.empty() ? result.too_large.front() : result.ranked.front(), ranks);

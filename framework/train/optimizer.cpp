@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "framework/train/exact_sum.h"
 #include "framework/base/rehearsal.h"
+#include "framework/train/exact_sum.h"
 #include "ops/elementwise.h"
 #include "ops/optim.h"
 
