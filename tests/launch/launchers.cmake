@@ -17,3 +17,5 @@ launcher_test(slurm full the_time_limit_saves_requeues_and_gives_the_same_bits
               a_preempted_job_saves_and_goes_on_when_slurm_requeues_it
               a_preempted_job_that_resubmits_makes_room_at_once more_threads_than_cpus_are_refused
               a_stopped_job_that_nobody_resubmits_ends_with_75 a_cancelled_job_stays_cancelled)
+
+dujiang_test(test_stop_signal quick dujiang_train)
