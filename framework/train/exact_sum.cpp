@@ -62,9 +62,9 @@ double exact_sum_of_squares(std::span<const Tensor> parts, std::span<comm::Commu
   for (const auto& part : parts) most = std::max(most, largest(part.data<float>()));
   for (auto* ranks : communicators)
     ranks->all_reduce(comm::Buffer{&most, 1, Dtype::f64, {}}, comm::Reduce::max, stream).wait_host();
-  if (most == 0 || !std::isfinite(most)) return most;
+  if (!std::isfinite(most)) return most;
 
-  const double scale = std::ldexp(1.0, 25 - std::ilogb(most));  // the largest becomes 2^25 to 2^26
+  const double scale = most == 0 ? 1.0 : std::ldexp(1.0, 25 - std::ilogb(most));  // the largest becomes 2^25 to 2^26
   Wide sum = 0;
   for (const auto& part : parts) sum += sum_of_squares(part.data<float>(), scale);
   // As integers of 40 bits, which leave room for the sums over ranks.

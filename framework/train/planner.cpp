@@ -66,7 +66,7 @@ struct Count {
 void read_off(const Count& count, const TrainStep& step, Forecast& forecast) {
   const auto& mesh = step.mesh();
   for (const auto& [key, t] : count.transfers) {
-    if (t.calls == 0) continue;
+    if (t.calls == 0 || mesh.world().size() == 1) continue;
     Traffic traffic{.axis = key.first,
                     .operation = key.second,
                     .ranks = 0,
