@@ -79,9 +79,17 @@ void add_bench(CLI::App& app, Action& action) {
   ops->callback([=, &action] { action = [=] { return bench_ops(*options); }; });
 
   auto* training = subcommand(*group, "train", "Whole training steps of a fixed model on random tokens",
-                              "dujiang bench train --preset 100m --precision bf16 --threads 2 --json");
+                              "mpirun -n 2 dujiang bench train --preset 100m --threads 1 --zero 1 --json");
   options->add_to(*training, true);
   training->add_option("--steps", options->steps, "Steps to count; 0: six")->check(CLI::NonNegativeNumber);
+  training->add_option("--micro-batch", options->micro_batch, "Sequences per rank along dp and step; 0: the preset's")
+      ->check(CLI::NonNegativeNumber);
+  training->add_option("--tensor", options->tensor, "parallel.tensor")->check(CLI::PositiveNumber);
+  training->add_flag("--sequence-parallel", options->sequence_parallel, "parallel.sequence");
+  training->add_option("--zero", options->zero, "parallel.zero")->check(CLI::Range(0, 3));
+  training->add_option("--recompute", options->recompute, "train.recompute")
+      ->check(CLI::IsMember({"none", "attention", "block"}));
+  training->add_flag("--strict", options->strict, "train.strict");
   training->add_flag("--alone", options->alone,
                      "Every rank trains by itself: the same step without communication, to compare with");
   training->callback([=, &action] { action = [=] { return bench_train(*options); }; });

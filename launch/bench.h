@@ -18,7 +18,9 @@ struct BenchOptions {
   std::string folder;
   std::int64_t sequence = 1024, batch = 32;
   std::int64_t steps = 0;
-  bool alone = false;
+  std::int64_t micro_batch = 0, tensor = 1, zero = 0;
+  bool alone = false, sequence_parallel = false, strict = false;
+  std::string recompute = "none";
   Report report;
 
   void add_to(CLI::App& command, bool with_preset);

@@ -22,8 +22,14 @@ int bench_train(const BenchOptions& options) {
   }
   train::BenchTrainOptions settings;
   settings.step.precision = options.precision == "fp32"   ? train::Precision::fp32
-                       : options.precision == "fp16" ? train::Precision::fp16
-                                                     : train::Precision::bf16;
+                            : options.precision == "fp16" ? train::Precision::fp16
+                                                          : train::Precision::bf16;
+  settings.step.parallel = {.tensor = options.tensor, .sequence = options.sequence_parallel, .zero = options.zero};
+  settings.step.recompute = options.recompute == "block"       ? train::Recompute::block
+                            : options.recompute == "attention" ? train::Recompute::attention
+                                                               : train::Recompute::none;
+  settings.step.strict = options.strict;
+  settings.micro_batch = options.micro_batch;
   if (options.steps > 0) settings.steps = static_cast<int>(options.steps);
   const auto alone = options.alone ? communicator->split(communicator->rank(), 0) : nullptr;
   const auto r = train::bench_train(train::preset(options.preset), settings, alone ? *alone : *communicator);
@@ -34,13 +40,14 @@ int bench_train(const BenchOptions& options) {
       .wait_host();
   if (communicator->rank() != 0) return 0;
   options.report.print(
-      fmt::format("{} {} {} ranks x {} threads ({}): {:.0f} tokens/s, {:.1f} ms a step ({:.1f} to {:.1f})\n"
+      fmt::format("{} {} on {}, {} threads each ({}): {:.0f} tokens/s, {:.1f} ms a step ({:.1f} to {:.1f})\n"
                   "forward {:.1f}  backward {:.1f}  communication not hidden {:.1f}  optimizer {:.1f} ms\n"
-                  "{:.0f} GFLOP/s, {:.0f} % of the GEMM ceiling of {:.0f}; {:.0f} MiB at most\n",
-                  options.preset, options.precision, alone ? 1 : communicator->size(), threads,
+                  "{:.0f} GFLOP/s, {:.0f} % of the GEMM ceiling of {:.0f}; {:.0f} MiB at most, {:.0f} of them "
+                  "tensors\n",
+                  options.preset, options.precision, alone ? "1 rank" : r.mesh, threads,
                   ops::cpu::name_of(ops::cpu::isa()), r.tokens_per_s, r.step_ms, r.step_ms_min, r.step_ms_max,
                   r.forward_ms, r.backward_ms, r.comm_exposed_ms, r.optimizer_ms, r.gflops, 100 * r.gflops / ceiling,
-                  ceiling, r.peak_rss_mib),
+                  ceiling, r.peak_rss_mib, r.peak_tensor_mib),
       {{"preset", options.preset},
        {"precision", options.precision},
        {"threads", threads},
@@ -58,7 +65,9 @@ int bench_train(const BenchOptions& options) {
        {"comm_exposed_ms", r.comm_exposed_ms},
        {"optimizer_ms", r.optimizer_ms},
        {"loss", r.loss},
+       {"mesh", r.mesh},
        {"peak_rss_mib", r.peak_rss_mib},
+       {"peak_tensor_mib", r.peak_tensor_mib},
        {"gflops", r.gflops},
        {"gemm_ceiling_gflops", ceiling},
        {"share_of_ceiling", r.gflops / ceiling}});

@@ -1,6 +1,8 @@
 #include "framework/parallel/flat_bucket.h"
 
+#include <exception>
 #include "framework/base/rehearsal.h"
+
 #include "ops/elementwise.h"
 
 namespace dujiang::parallel {
@@ -51,6 +53,16 @@ FlatBucket::FlatBucket(std::string name, std::vector<nn::Parameter*> parameters,
   }
   if (value_.defined()) point_values(value_);
   if (grad_.defined()) point_gradients(grad_);
+}
+
+FlatBucket::~FlatBucket() {
+  if (std::uncaught_exceptions() > 0) return;
+  try {
+    value_work_.wait_host();
+    grad_work_.wait_host();
+  } catch (const std::exception&) {
+    // The communicator says why at its next use.
+  }
 }
 
 FlatBucket::Range FlatBucket::share_of(int rank) const {

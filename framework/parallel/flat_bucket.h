@@ -39,6 +39,10 @@ class FlatBucket {
   /// flat memory. Values are uninitialised but for the padding.
   FlatBucket(std::string name, std::vector<nn::Parameter*> parameters, const BucketOptions& options,
              comm::Communicator& dp);
+  /// Waits for what is under way, which uses this memory; collective, unless an exception unwinds.
+  ~FlatBucket();
+  FlatBucket(const FlatBucket&) = delete;
+  FlatBucket& operator=(const FlatBucket&) = delete;
 
   const std::string& name() const { return name_; }
   struct Piece {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "framework/base/allocator.h"
 #include "framework/base/philox.h"
 #include "framework/train/train_step.h"
 
@@ -79,6 +80,7 @@ BenchTrainResult bench_train(const Preset& preset, const BenchTrainOptions& opti
   };
   std::vector<Timed> timed;
   for (int i = 0; i < options.warmup + options.steps; ++i) {
+    if (i == options.warmup) reset_host_allocator_peak();
     const auto stream = static_cast<std::uint64_t>(i * dp.size() + dp.rank());
     const auto begin = std::chrono::steady_clock::now();
     const auto batch = random_batch(result.micro_batch, result.sequence, config.vocab_size, stream);
@@ -99,6 +101,8 @@ BenchTrainResult bench_train(const Preset& preset, const BenchTrainOptions& opti
   result.optimizer_ms = middle.step.optimizer_ms;
   result.tokens_per_s = static_cast<double>(result.micro_batch * result.sequence * dp.size()) / result.step_ms * 1e3;
   result.gflops = result.tokens_per_s * models::training_flops_per_token(config, result.sequence) / 1e9;
+  result.mesh = step.mesh().str();
+  result.peak_tensor_mib = static_cast<double>(host_allocator_stats().peak) / 1048576.0;
   rusage usage{};
   getrusage(RUSAGE_SELF, &usage);
   result.peak_rss_mib = static_cast<double>(usage.ru_maxrss) / 1024.0;

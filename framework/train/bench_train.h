@@ -31,9 +31,11 @@ struct BenchTrainResult {
   double forward_ms = 0, backward_ms = 0, comm_exposed_ms = 0, optimizer_ms = 0;  ///< of the median step
   double loss = 0;
   double peak_rss_mib = 0;
+  double peak_tensor_mib = 0;  ///< in use at once in the counted steps: tensors, buckets, the kernels' scratch memory
+  std::string mesh;            ///< "dp 2"
 };
 
-/// A step is forward, backward, clip at 1.0 and AdamW; every rank runs one micro-batch. Collective.
+/// A step is forward, backward, clip at 1.0 and AdamW; every rank along dp runs one micro-batch. Collective.
 BenchTrainResult bench_train(const Preset& preset, const BenchTrainOptions& options, comm::Communicator& communicator);
 
 }  // namespace dujiang::train
