@@ -158,23 +158,29 @@ fn::Slices TensorParallel::slices_of(std::int64_t ways, bool counts) const {
 }
 
 void TensorParallel::slice(nn::Module& module, const std::map<const nn::Parameter*, const ParameterRule*>& rules) {
-  const auto ways_of = [&](const nn::Parameter& p) {
-    const auto& rule = *rules.at(&p);
-    std::int64_t ways = 1;  // a power of two that divides the units, as the numbers of ranks do
-    while (2 * ways <= options_.strict_ways && units_of(p, rule) % (2 * ways) == 0) ways *= 2;
+  // As many as there may be ranks: a power of two that fits the units of all `parameters`.
+  const auto ways_of = [&](std::initializer_list<const nn::Parameter*> parameters) {
+    const auto fits = [&](std::int64_t ways) {
+      return ways <= options_.strict_ways && std::all_of(parameters.begin(), parameters.end(), [&](const auto* p) {
+               return divides(ways, units_of(*p, *rules.at(p)), *rules.at(p));
+             });
+    };
+    std::int64_t ways = 1;
+    while (fits(2 * ways)) ways *= 2;
     return ways;
+  };
+  const auto of_units = [&](const nn::Parameter& p) {
+    return slices_of(std::min(ways_of({&p}), units_of(p, *rules.at(&p))), p.primary);
   };
   if (auto* linear = dynamic_cast<nn::Linear*>(&module); linear != nullptr && rules.contains(&linear->weight())) {
     const auto& weight = linear->weight();
     if (weight.layout.kind != nn::Layout::Kind::shard) return;
-    linear->slice(fn::Slicing{weight.layout.axis == 0 ? fn::SlicedAxis::out : fn::SlicedAxis::in,
-                              slices_of(ways_of(weight), weight.primary)});
+    linear->slice(fn::Slicing{weight.layout.axis == 0 ? fn::SlicedAxis::out : fn::SlicedAxis::in, of_units(weight)});
   }
   if (auto* attention = dynamic_cast<nn::Attention*>(&module)) {
     const auto &queries = attention->query().weight(), &keys = attention->key().weight();
-    nn::Attention::HeadSlices slices{.queries = slices_of(ways_of(queries), true),
-                                     .keys = slices_of(ways_of(keys), keys.primary),
-                                     .attention = {.local = slices_of(ways_of(queries), true).local}};
+    const auto heads = slices_of(ways_of({&queries, &keys}), true);
+    nn::Attention::HeadSlices slices{.queries = heads, .keys = of_units(keys), .attention = {.local = heads.local}};
     if (copies_) slices.attention.across = [&copies = *copies_](const Tensor& sum) { all_reduce(sum, copies); };
     attention->slice(slices);
   }

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <map>
 
 #include "comm/watch/trace.h"
 #include "data/loader/loader.h"
@@ -42,16 +43,32 @@ std::string readable(double seconds) {
 }
 
 // What the operations of a communicator came to, by kind.
-using CommStats = std::array<comm::OpStats, comm::op_count>;
+using OpStats = std::array<comm::OpStats, comm::op_count>;
 
-CommStats stats_of(const comm::Communicator& communicator) {
-  CommStats stats;
+OpStats stats_of(const comm::Communicator& communicator) {
+  OpStats stats;
   for (std::size_t op = 0; op < stats.size(); ++op) stats[op] = communicator.stats(static_cast<comm::Op>(op));
   return stats;
 }
 
+// By axis of the mesh; "world": what all ranks did together, where that is no axis.
+using CommStats = std::map<std::string, OpStats>;
+
+CommStats stats_of(const parallel::Mesh& mesh) {
+  CommStats stats;
+  bool covered = false;
+  for (const auto axis : {parallel::Axis::dp, parallel::Axis::tp}) {
+    const auto& ranks = mesh.along(axis);
+    if (ranks.size() == 1 && mesh.world().size() > 1) continue;
+    if (&ranks == &mesh.world() && std::exchange(covered, true)) continue;
+    stats[std::string(parallel::name_of(axis))] = stats_of(ranks);
+  }
+  if (!covered) stats["world"] = stats_of(mesh.world());
+  return stats;
+}
+
 // {"all_reduce": {"calls": 3, "bytes": 4096, "ms": 0.2, "exposed_ms": 0.1}, ...} of what ran in between.
-nlohmann::ordered_json difference(const CommStats& before, const CommStats& after) {
+nlohmann::ordered_json difference(const OpStats& before, const OpStats& after) {
   auto json = nlohmann::ordered_json::object();
   for (std::size_t op = 0; op < after.size(); ++op) {
     if (after[op].calls == before[op].calls) continue;
@@ -61,6 +78,12 @@ nlohmann::ordered_json difference(const CommStats& before, const CommStats& afte
         {"ms", (after[op].seconds - before[op].seconds) * 1e3},
         {"exposed_ms", (after[op].exposed_seconds - before[op].exposed_seconds) * 1e3}};
   }
+  return json;
+}
+
+nlohmann::ordered_json difference(const CommStats& before, const CommStats& after) {
+  auto json = nlohmann::ordered_json::object();
+  for (const auto& [axis, stats] : after) json[axis] = difference(before.at(axis), stats);
   return json;
 }
 
@@ -95,7 +118,7 @@ class Run {
     interval_start_ = std::chrono::steady_clock::now();
     while (done_ < total_ && !outcome.stopped) {
       const auto begin = std::chrono::steady_clock::now();
-      const auto comm_before = stats_of(communicator_);
+      const auto comm_before = stats_of(step_->mesh());
       loader_->next(batch);
       const double data_ms = ms_since(begin);
       const double lr = learning_rate(config_.schedule, config_.optimizer.lr, done_ + 1, total_);
@@ -276,7 +299,7 @@ class Run {
                                  {"backward_ms", result.backward_ms},
                                  {"comm_exposed_ms", result.comm_exposed_ms},
                                  {"optimizer_ms", result.optimizer_ms},
-                                 {"comm", difference(comm_before, stats_of(communicator_))}};
+                                 {"comm", difference(comm_before, stats_of(step_->mesh()))}};
     if (config_.train.precision == Precision::fp16) {
       entry["loss_scale"] = step_->loss_scale().scale;
       entry["skipped"] = result.skipped;

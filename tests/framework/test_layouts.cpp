@@ -3,6 +3,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include "comm/host/thread_communicator.h"
+#include "framework/base/threads.h"
 #include "tests/framework/batches.h"
 #include "tests/support/views.h"
 
@@ -23,10 +24,11 @@ struct Course {
 struct Case {
   std::string name;
   int ranks = 1;
-  train::ParallelSection parallel;
+  train::ParallelSection parallel = {};
   std::int64_t micro_batch = 4;
   train::Recompute recompute = train::Recompute::none;
   std::int64_t recompute_every = 1;
+  int threads = 1;
 };
 
 train::StepOptions options_of(const Case& layout, Precision precision, bool strict) {
@@ -62,6 +64,7 @@ data::Batch part_of(const data::Batch& batch, const train::BatchShare& share) {
 Course run(const models::ModelConfig& config, const Case& layout, Precision precision, int steps, bool strict = false) {
   Course course;
   comm::run_threads(layout.ranks, [&](comm::Communicator& world) {
+    set_thread_count(layout.threads);
     models::Qwen3 model(config);
     train::TrainStep step(model, world, options_of(layout, precision, strict));
     step.initialise(5);
@@ -148,4 +151,42 @@ void check_equal_to_rounding(const models::ModelConfig& config, const std::vecto
 
 BOOST_AUTO_TEST_CASE(every_layout_gives_the_same_curve_and_weights_in_fp32) {
   check_equal_to_rounding(tiny_model(vocabulary), all_layouts(), 6);
+}
+
+BOOST_AUTO_TEST_CASE(strict_mode_gives_the_same_bits_on_every_layout) {
+  using train::Recompute;
+  const auto config = tiny_model(vocabulary);
+  for (const auto precision : {Precision::fp32, Precision::bf16}) {
+    const auto alone = run(config, {"alone", 1, {}, sequences}, precision, 4, true);
+    auto cases = all_layouts();
+    std::erase_if(cases, [](const Case& c) { return c.parallel.sequence; });
+    cases.push_back({"3 threads", 1, {}, 4, Recompute::none, 1, 3});
+    cases.push_back({"dp 2 x tp 2, zero 1, 2 threads", 4, {.tensor = 2, .zero = 1}, 1, Recompute::block, 1, 2});
+    for (const auto& layout : cases) {
+      const auto course = run(config, layout, precision, 4, true);
+      BOOST_TEST(course.losses == alone.losses, layout.name << " " << name_of(precision));
+      BOOST_TEST(course.norms == alone.norms, layout.name << " " << name_of(precision));
+      for (const auto& [path, weights] : alone.weights)
+        BOOST_TEST((course.weights.at(path) == weights), layout.name << " " << name_of(precision) << ": " << path);
+    }
+    // The slices change the numbers themselves by rounding alone.
+    const auto usual = run(config, {"alone", 1, {}, sequences}, precision, 4);
+    BOOST_TEST(worst_ratio(usual.losses, alone.losses) <= (precision == Precision::fp32 ? 1e-6 : 5e-3));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(odd_shapes_and_untied_embeddings_fit_where_they_divide) {
+  // A vocabulary of 51 rows over 2 and 4 ranks: padding; 6 heads by 2; 2 key heads by 4 ranks (in the matrix: too).
+  auto config = tiny_model(51, false);
+  config.num_attention_heads = 6;
+  check_equal_to_rounding(config,
+                          {{"tp 2", 2, {.tensor = 2}},
+                           {"tp 2, sequence", 2, {.tensor = 2, .sequence = true}},
+                           {"dp 2 x tp 2, zero 3", 4, {.tensor = 2, .zero = 3}, 2}},
+                          4);
+  auto strict = tiny_model(51, false);
+  const auto alone = run(strict, {"alone"}, Precision::fp32, 3, true);
+  const auto shared = run(strict, {"tp 4", 4, {.tensor = 4}}, Precision::fp32, 3, true);
+  BOOST_TEST(alone.losses == shared.losses);
+  BOOST_TEST((alone.weights == shared.weights));
 }

@@ -211,12 +211,12 @@ BOOST_AUTO_TEST_CASE(communication_is_told_by_operation_and_traced_when_asked) {
     const auto entry = nlohmann::json::parse(line);
     if (!entry.contains("loss")) continue;
     ++steps;
-    const auto& gather = entry.at("comm").at("all_gather");  // of the ranks' labels, and of their losses
+    const auto& gather = entry.at("comm").at("dp").at("all_gather");  // of the ranks' labels, and of their losses
     BOOST_TEST(gather.at("calls").get<int>() == 2);
     BOOST_TEST(gather.at("bytes").get<int>() == 16);
     BOOST_TEST(gather.at("ms").get<double>() >= 0);
     BOOST_TEST(gather.at("exposed_ms").get<double>() >= 0);
-    BOOST_TEST(!entry.at("comm").contains("all_to_all"));
+    BOOST_TEST(!entry.at("comm").at("dp").contains("all_to_all"));
   }
   BOOST_TEST(steps == 3);
   int gathers = 0;
