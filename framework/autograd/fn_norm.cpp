@@ -32,13 +32,25 @@ class WeightGradient {
   Dtype dtype_ = Dtype::f32;
 };
 
+// Whoever saves `y` keeps x, which the norm's own gradient keeps in any case.
+void rebuild_norm(const Tensor& y, const Tensor& x, const Tensor& weight, float eps) {
+  if (!y.meta()) return;
+  const auto saved_x = autograd::save("rms_norm", x), saved_w = autograd::save("rms_norm", weight);
+  autograd::rebuildable(y, [saved_x, saved_w, eps] {
+    const Tensor x = saved_x.get();
+    Tensor y = like(x), rstd = Tensor::empty({x.size(0)}, Dtype::f32, x.device());
+    ops::rms_norm(default_stream(x.device()), x, saved_w.get(), eps, y, rstd);
+    return y;
+  });
+}
+
 }  // namespace
 
-Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps) {
+Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps, bool rebuilt) {
   const auto saved_x = autograd::save("rms_norm", x), saved_w = autograd::save("rms_norm", weight);
   Tensor y = like(x), rstd = Tensor::empty({x.size(0)}, Dtype::f32, x.device());
   ops::rms_norm(default_stream(x.device()), x, weight, eps, y, rstd);
-  return autograd::record("rms_norm", {x, weight}, y, [saved_x, saved_w, rstd](autograd::Gradients& g) {
+  y = autograd::record("rms_norm", {x, weight}, y, [saved_x, saved_w, rstd](autograd::Gradients& g) {
     const Tensor x = saved_x.get(), w = saved_w.get();
     Tensor dx = like(x);
     WeightGradient dw(g, 1, w);
@@ -47,9 +59,11 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps) {
     dw.finish();
     g.add(0, dx);
   });
+  if (rebuilt) rebuild_norm(y, x, weight, eps);
+  return y;
 }
 
-NormedSum add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, float eps) {
+NormedSum add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, float eps, bool rebuilt) {
   for (const auto* input : {&x, &residual}) autograd::check_storage("add_rms_norm", *input);
   const auto saved_w = autograd::save("add_rms_norm", weight);
   Tensor rstd = Tensor::empty({x.size(0)}, Dtype::f32, x.device());
@@ -71,6 +85,7 @@ NormedSum add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& we
                      g.add(0, dsum);
                      g.add(1, dsum);
                    });
+  if (rebuilt) rebuild_norm(outputs[1], outputs[0], weight, eps);
   return {outputs[0], outputs[1]};
 }
 

@@ -86,9 +86,26 @@ void clear_grad(const Tensor& leaf) {
   if (leaf.meta()) leaf.meta()->grad_written = false;
 }
 
+struct Rebuild {
+  std::function<Tensor()> make;
+  Tensor made;
+  int waiting = 0;  ///< who saved the tensor and hasn't had it yet
+};
+
+void rebuildable(const Tensor& output, std::function<Tensor()> make) {
+  if (!output.meta()) return;
+  output.meta()->rebuild = std::make_shared<Rebuild>();
+  output.meta()->rebuild->make = std::move(make);
+}
+
 Saved save(const char* op, const Tensor& tensor) {
   Saved saved;
   saved.op_ = op;
+  if (tensor.meta() && tensor.meta()->rebuild) {
+    saved.rebuild_ = tensor.meta()->rebuild;
+    ++saved.rebuild_->waiting;
+    return saved;
+  }
   if (tensor.meta() && !tensor.meta()->producer) {
     saved.leaf_ = tensor.meta();
     check_storage(op, tensor);
@@ -99,6 +116,12 @@ Saved save(const char* op, const Tensor& tensor) {
 }
 
 Tensor Saved::get() const {
+  if (rebuild_) {
+    if (!rebuild_->made.defined()) rebuild_->made = rebuild_->make();
+    const Tensor made = rebuild_->made;
+    if (--rebuild_->waiting == 0) rebuild_->made = {};
+    return made;
+  }
   if (!leaf_) return tensor_;
   check_leaf(op_, *leaf_);
   return leaf_->storage;

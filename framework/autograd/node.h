@@ -15,14 +15,16 @@
 namespace dujiang::autograd {
 
 struct Node;
+struct Rebuild;
 
 /// A tensor's place in the graph: an output of a node, or a leaf whose gradient is kept.
 struct Meta {
-  std::shared_ptr<Node> producer;  ///< null for a leaf
-  int output = 0;                  ///< which output of the producer
-  Tensor storage;                  ///< leaves only: where the values are now; undefined while they are nowhere
-  Tensor grad;                     ///< leaves only: f32, of the tensor's shape; allocated on first use unless preset
-  bool grad_written = false;       ///< leaves only: whether grad holds something to add to
+  std::shared_ptr<Node> producer;    ///< null for a leaf
+  int output = 0;                    ///< which output of the producer
+  Tensor storage;                    ///< leaves only: where the values are now; undefined while they are nowhere
+  Tensor grad;                       ///< leaves only: f32, of the tensor's shape; allocated on first use unless preset
+  bool grad_written = false;         ///< leaves only: whether grad holds something to add to
+  std::shared_ptr<Rebuild> rebuild;  ///< outputs only: see rebuildable()
 };
 
 /// Makes `tensor` a leaf: backward() adds to its gradient. `grad` may be preset (a view of a flat bucket, say, with
@@ -51,8 +53,8 @@ void clear_grad(const Tensor& leaf);
 class Saved {
  public:
   Saved() = default;
-  /// The tensor, detached; of a leaf, its storage at this moment. Throws an error that names the op where a leaf has
-  /// none; undefined where an undefined tensor was saved.
+  /// The tensor, detached; of a leaf, its storage at this moment; call it once. Throws an error that names the op where
+  /// a leaf has none; undefined where an undefined tensor was saved.
   Tensor get() const;
 
  private:
@@ -60,10 +62,15 @@ class Saved {
   const char* op_ = "";
   Tensor tensor_;
   std::shared_ptr<Meta> leaf_;
+  std::shared_ptr<Rebuild> rebuild_;
 };
 [[nodiscard]] Saved save(const char* op, const Tensor& tensor);
 /// Throws, as save() does, where the tensor is a leaf without storage: for ops that read it and save nothing.
 void check_storage(const char* op, const Tensor& tensor);
+
+/// From now on whoever saves `output`, a result of a recorded op, keeps `make` instead of its memory. Backward calls it
+/// once for all who saved the tensor, and keeps the result until the last of them has had it. The same bits each time.
+void rebuildable(const Tensor& output, std::function<Tensor()> make);
 
 /// What a node's gradient function reads and writes.
 class Gradients {

@@ -48,8 +48,11 @@ Tensor sum_over_ranks(const Tensor& x, comm::Communicator& ranks) {
 }
 
 Tensor gather_rows(const Tensor& x, comm::Communicator& ranks) {
-  return autograd::record("gather_rows", {x}, gathered(x, ranks),
-                          [&ranks](autograd::Gradients& g) { g.add(0, summed_rows(g.output(), ranks)); });
+  const auto saved = autograd::save("gather_rows", x);
+  const Tensor y = autograd::record("gather_rows", {x}, gathered(x, ranks),
+                                    [&ranks](autograd::Gradients& g) { g.add(0, summed_rows(g.output(), ranks)); });
+  autograd::rebuildable(y, [saved, &ranks] { return gathered(saved.get(), ranks); });
+  return y;
 }
 
 Tensor sum_and_cut_rows(const Tensor& x, comm::Communicator& ranks) {

@@ -12,7 +12,7 @@ Tensor copy_to_ranks(const Tensor& x, comm::Communicator& ranks);
 /// The sum over ranks; the gradient goes to each as it is.
 Tensor sum_over_ranks(const Tensor& x, comm::Communicator& ranks);
 /// [n, ...] -> all ranks' rows [size * n, ...], which each rank uses in another way; the gradient is summed over ranks
-/// and cut into rows.
+/// and cut into rows. Who saves the result gathers it again in backward: only this rank's rows are kept.
 Tensor gather_rows(const Tensor& x, comm::Communicator& ranks);
 /// [size * n, ...] -> this rank's rows of the sum [n, ...]; the gradient is gathered.
 Tensor sum_and_cut_rows(const Tensor& x, comm::Communicator& ranks);
