@@ -3,7 +3,7 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034  # for the scripts
-cores=$(nproc)
+cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # which would count them instead
 
 say() { printf '\n\033[1m== %s\033[0m\n' "$*" >&2; }
 note() { printf '%s\n' "$*" >&2; }
