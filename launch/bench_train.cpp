@@ -41,13 +41,14 @@ int bench_train(const BenchOptions& options) {
   if (communicator->rank() != 0) return 0;
   options.report.print(
       fmt::format("{} {} on {}, {} threads each ({}): {:.0f} tokens/s, {:.1f} ms a step ({:.1f} to {:.1f})\n"
-                  "forward {:.1f}  backward {:.1f}  communication not hidden {:.1f}  optimizer {:.1f} ms\n"
+                  "forward {:.1f}  backward {:.1f}  optimizer {:.1f} ms; of these waited for others: {:.1f} over dp, "
+                  "{:.1f} over tp\n"
                   "{:.0f} GFLOP/s, {:.0f} % of the GEMM ceiling of {:.0f}; {:.0f} MiB at most, {:.0f} of them "
                   "tensors\n",
                   options.preset, options.precision, alone ? "1 rank" : r.mesh, threads,
                   ops::cpu::name_of(ops::cpu::isa()), r.tokens_per_s, r.step_ms, r.step_ms_min, r.step_ms_max,
-                  r.forward_ms, r.backward_ms, r.comm_exposed_ms, r.optimizer_ms, r.gflops, 100 * r.gflops / ceiling,
-                  ceiling, r.peak_rss_mib, r.peak_tensor_mib),
+                  r.forward_ms, r.backward_ms, r.optimizer_ms, r.dp_exposed_ms, r.tp_exposed_ms, r.gflops,
+                  100 * r.gflops / ceiling, ceiling, r.peak_rss_mib, r.peak_tensor_mib),
       {{"preset", options.preset},
        {"precision", options.precision},
        {"threads", threads},
@@ -62,7 +63,8 @@ int bench_train(const BenchOptions& options) {
        {"step_ms_max", r.step_ms_max},
        {"forward_ms", r.forward_ms},
        {"backward_ms", r.backward_ms},
-       {"comm_exposed_ms", r.comm_exposed_ms},
+       {"dp_exposed_ms", r.dp_exposed_ms},
+       {"tp_exposed_ms", r.tp_exposed_ms},
        {"optimizer_ms", r.optimizer_ms},
        {"loss", r.loss},
        {"mesh", r.mesh},

@@ -35,6 +35,13 @@ data::Batch random_batch(std::int64_t sequences, std::int64_t length, std::int64
   return batch;
 }
 
+double exposed_ms(const comm::Communicator& ranks) {
+  double seconds = 0;
+  for (int op = 0; op < static_cast<int>(comm::op_count); ++op)
+    seconds += ranks.stats(static_cast<comm::Op>(op)).exposed_seconds;
+  return 1e3 * seconds;
+}
+
 }  // namespace
 
 Preset preset(std::string_view name) {
@@ -71,23 +78,25 @@ BenchTrainResult bench_train(const Preset& preset, const BenchTrainOptions& opti
   config.max_position_embeddings = std::max(config.max_position_embeddings, result.sequence);
   models::Qwen3 model(config);
   TrainStep step(model, communicator, options.step);
-  const auto& dp = step.mesh().dp();
+  const auto &dp = step.mesh().dp(), &tp = step.mesh().tp();
   step.initialise(0);
 
   struct Timed {
     double ms;
     StepResult step;
+    double dp_ms, tp_ms;  // waited for others
   };
   std::vector<Timed> timed;
   for (int i = 0; i < options.warmup + options.steps; ++i) {
     if (i == options.warmup) reset_host_allocator_peak();
     const auto stream = static_cast<std::uint64_t>(i * dp.size() + dp.rank());
+    const double dp_before = exposed_ms(dp), tp_before = exposed_ms(tp);
     const auto begin = std::chrono::steady_clock::now();
     const auto batch = random_batch(result.micro_batch, result.sequence, config.vocab_size, stream);
     const auto outcome = step.run(batch, result.micro_batch, i + 1, 3e-4);
     const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
     result.loss = outcome.loss;
-    if (i >= options.warmup) timed.push_back({ms, outcome});
+    if (i >= options.warmup) timed.push_back({ms, outcome, exposed_ms(dp) - dp_before, exposed_ms(tp) - tp_before});
   }
   std::sort(timed.begin(), timed.end(), [](const Timed& a, const Timed& b) { return a.ms < b.ms; });
   // With an even number of steps the median lies between the two in the middle.
@@ -97,7 +106,8 @@ BenchTrainResult bench_train(const Preset& preset, const BenchTrainOptions& opti
   result.step_ms_max = timed.back().ms;
   result.forward_ms = middle.step.forward_ms;
   result.backward_ms = middle.step.backward_ms;
-  result.comm_exposed_ms = middle.step.comm_exposed_ms;
+  if (dp.size() > 1) result.dp_exposed_ms = middle.dp_ms;
+  if (tp.size() > 1) result.tp_exposed_ms = middle.tp_ms;
   result.optimizer_ms = middle.step.optimizer_ms;
   result.tokens_per_s = static_cast<double>(result.micro_batch * result.sequence * dp.size()) / result.step_ms * 1e3;
   result.gflops = result.tokens_per_s * models::training_flops_per_token(config, result.sequence) / 1e9;

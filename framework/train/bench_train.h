@@ -28,7 +28,8 @@ struct BenchTrainResult {
   double step_ms = 0, step_ms_min = 0, step_ms_max = 0;  ///< median and extremes of the counted steps
   double tokens_per_s = 0;                               ///< over all ranks
   double gflops = 0;  ///< (6 * parameters + 6 * layers * heads * head_dim * sequence) per token
-  double forward_ms = 0, backward_ms = 0, comm_exposed_ms = 0, optimizer_ms = 0;  ///< of the median step
+  double forward_ms = 0, backward_ms = 0, optimizer_ms = 0;  ///< of the median step, with what it waits for others
+  double dp_exposed_ms = 0, tp_exposed_ms = 0;               ///< waited for communication along an axis, likewise
   double loss = 0;
   double peak_rss_mib = 0;
   double peak_tensor_mib = 0;  ///< in use at once in the counted steps: tensors, buckets, the kernels' scratch memory
