@@ -22,6 +22,7 @@ struct Init {
 struct Group {
   float lr_scale = 1.0f;
   float weight_decay = 0.0f;
+  enum class Rule : std::uint8_t { adamw, muon } rule = Rule::adamw;
   bool operator==(const Group&) const = default;
 };
 

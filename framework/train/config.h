@@ -75,6 +75,7 @@ struct ParameterGroup {
   std::string match;  ///< fnmatch(3) pattern of the whole path, in which * crosses dots
   double lr_scale = 1.0;
   std::optional<double> weight_decay;  ///< absent: the rule for all (none on norms)
+  bool adamw = false;                  ///< with muon: not for these
   bool trainable = true;
 };
 /// True when `pattern` covers the whole path.
@@ -87,6 +88,10 @@ struct OptimizerSection {
   double eps = 1e-8;
   double weight_decay = 0.1;
   double grad_clip = 1.0;  ///< norm of the whole gradient; 0: not clipped
+  // Muon's, for the matrices of blocks; the others get AdamW.
+  double momentum = 0.95;
+  bool nesterov = true;
+  std::int64_t newton_schulz_steps = 5;
   std::vector<ParameterGroup> groups;
 };
 

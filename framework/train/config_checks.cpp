@@ -7,6 +7,7 @@
 #include "framework/base/check.h"
 #include "framework/models/qwen3.h"
 #include "framework/parallel/tensor_parallel.h"
+#include "framework/train/muon.h"
 
 namespace dujiang::train::config_checks {
 
@@ -125,6 +126,23 @@ void check_layout(const Config& config, Reading& reading) {
   }
 }
 
+void check_optimizer(const Config& config, Reading& reading) {
+  if (!reading.sound({"optimizer", "train.strict"})) return;
+  const OptimizerSection &optimizer = config.optimizer, usual;
+  if (optimizer.name == "muon") {
+    if (config.train.strict) reading.fault_at("train.strict", no_strict_muon);
+    return;
+  }
+  const auto without_effect = [&](const std::string& key) {
+    reading.fault_at(key, fmt::format("has no effect with optimizer.name: {}, only with muon", optimizer.name));
+  };
+  if (optimizer.momentum != usual.momentum) without_effect("optimizer.momentum");
+  if (optimizer.nesterov != usual.nesterov) without_effect("optimizer.nesterov");
+  if (optimizer.newton_schulz_steps != usual.newton_schulz_steps) without_effect("optimizer.newton_schulz_steps");
+  for (std::size_t i = 0; i < optimizer.groups.size(); ++i)
+    if (optimizer.groups[i].adamw) without_effect(fmt::format("optimizer.groups[{}].adamw", i));
+}
+
 void check_sources(const Config& config, Reading& reading) {
   std::set<std::string> names;
   for (std::size_t i = 0; i < config.data.sources.size(); ++i) {
@@ -165,6 +183,7 @@ void check_relations(const Config& config, Purpose purpose, Reading& reading) {
   if (purpose != Purpose::train && purpose != Purpose::plan) return;
   check_model(config, reading);
   check_layout(config, reading);
+  check_optimizer(config, reading);
   if (purpose == Purpose::plan) return;
   check_length(config, reading);
   check_schedule(config, reading);

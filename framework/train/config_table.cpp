@@ -218,12 +218,15 @@ Table<Config> make_fields() {
       ROW(C, train.eval_batches, never, AtLeast{0}, "batches of an evaluation; 0: the whole held-out split"),
       ROW(C, train.threads, never, AtLeast{0}, "compute threads per rank; 0: what the environment gives"),
 
-      ROW(C, optimizer.name, never, (OneOf{{"adamw"}}), "optimizer"),
+      ROW(C, optimizer.name, never, (OneOf{{"adamw", "muon"}}), "muon: of the matrices in blocks; AdamW of all others"),
       ROW(C, optimizer.lr, for_training, Above{0}, "highest learning rate"),
       ROW(C, optimizer.betas, never, (Below{0, 1}), "decay of the two moments"),
       ROW(C, optimizer.eps, never, Above{0}, "added to the root of the second moment"),
       ROW(C, optimizer.weight_decay, never, AtLeast{0}, "decoupled decay; norms have none"),
       ROW(C, optimizer.grad_clip, never, AtLeast{0}, "largest norm of the gradient; 0: any"),
+      ROW(C, optimizer.momentum, never, (Below{0, 1}), "muon: decay of its one moment"),
+      ROW(C, optimizer.nesterov, never, Any{}, "muon: a step ahead along the moment"),
+      ROW(C, optimizer.newton_schulz_steps, never, AtLeast{1}, "muon: iterations that make singular values equal"),
       LIST(optimizer.groups, never, &group_fields, "parameters that differ; the first that matches a path decides"),
 
       ROW(C, schedule.name, never, Any{}, "course of the learning rate"),
@@ -270,6 +273,7 @@ Table<ParameterGroup> make_group_fields() {
       ROW(G, lr_scale, never, AtLeast{0}, "factor on the learning rate"),
       ROW(G, weight_decay, never, AtLeast{0}, "instead of optimizer.weight_decay; null: the rule for all"),
       ROW(G, trainable, never, Any{}, "false: frozen"),
+      ROW(G, adamw, never, Any{}, "with muon, true: AdamW for these all the same"),
   };
 }
 

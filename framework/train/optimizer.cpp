@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "framework/base/rehearsal.h"
 #include "framework/train/exact_sum.h"
@@ -10,18 +11,26 @@
 
 namespace dujiang::train {
 
-void assign_groups(std::span<nn::Parameter* const> parameters, const OptimizerSection& section) {
+void assign_groups(std::span<nn::Parameter* const> parameters, std::span<nn::Module* const> blocks,
+                   const OptimizerSection& section) {
+  std::set<const nn::Parameter*> matrices;
+  if (section.name == "muon")
+    for (auto* block : blocks)
+      for (const auto* p : block->parameters())
+        if (p->shape.rank() == 2) matrices.insert(p);
   std::vector<int> matched(section.groups.size(), 0);
   bool any = false;
   for (auto* p : parameters) {
     p->group = {.lr_scale = 1.0f,
-                .weight_decay = p->shape.rank() < 2 ? 0.0f : static_cast<float>(section.weight_decay)};
+                .weight_decay = p->shape.rank() < 2 ? 0.0f : static_cast<float>(section.weight_decay),
+                .rule = matrices.contains(p) ? nn::Group::Rule::muon : nn::Group::Rule::adamw};
     for (std::size_t i = 0; i < section.groups.size(); ++i) {
       const auto& group = section.groups[i];
       if (!path_matches(group.match, p->path)) continue;
       ++matched[i];
       p->group.lr_scale = static_cast<float>(group.lr_scale);
       if (group.weight_decay) p->group.weight_decay = static_cast<float>(*group.weight_decay);
+      if (group.adamw) p->group.rule = nn::Group::Rule::adamw;
       p->trainable = group.trainable;
       break;
     }
@@ -35,71 +44,108 @@ void assign_groups(std::span<nn::Parameter* const> parameters, const OptimizerSe
   if (!any) fail_user("optimizer.groups: no parameter is left trainable");
 }
 
-AdamW::AdamW(const parallel::DataParallel& data_parallel, const parallel::Mesh& mesh, const OptimizerSection& section)
+Optimizer::Optimizer(const parallel::DataParallel& data_parallel, const parallel::Mesh& mesh,
+                     const OptimizerSection& section)
     : section_(section),
       mesh_(mesh),
       sharded_(data_parallel.zero() > 0),
       has_masters_(data_parallel.dtype() != Dtype::f32) {
+  const MemoryScope use(MemoryUse::optimizer);
   for (const auto& bucket : data_parallel.buckets()) {
-    if (bucket->count() == 0) continue;
-    const auto [begin, count] = bucket->owned();
-    const auto device = bucket->owned_value().device();
-    State state{.bucket = bucket.get(), .master = bucket->owned_value(), .m = {}, .v = {}, .slices = {}, .ranges = {}};
-    const MemoryScope use(MemoryUse::optimizer);
-    if (state.master.dtype() != Dtype::f32) state.master = Tensor::zeros({count}, Dtype::f32, device);
-    state.m = Tensor::zeros({count}, Dtype::f32, device);
-    state.v = Tensor::zeros({count}, Dtype::f32, device);
-    for (const auto& piece : bucket->pieces()) {
-      const std::int64_t from = std::max(piece.offset, begin);
-      const std::int64_t to = std::min(piece.offset + piece.count, begin + count);
-      if (from >= to) continue;
-      state.slices.push_back({piece.parameter, from - begin, from - piece.offset, to - from});
-      const auto& group = piece.parameter->group;
-      if (state.ranges.empty() || !(state.ranges.back().group == group))
-        state.ranges.push_back({from - begin, 0, group});
-      state.ranges.back().count = to - begin - state.ranges.back().at;
-    }
+    State state{.bucket = bucket.get(), .master = {}, .first = {}, .second = {}, .slices = {}, .ranges = {}};
+    if (bucket->count() > 0) divide(state);
     states_.push_back(std::move(state));
   }
-  append(masters_, "", [](const State& state) { return state.master; });
+  append(masters_, "", [](const State& state, const Slice& s) { return state.master.narrow(0, s.at, s.count); });
+  if (std::all_of(states_.begin(), states_.end(), [](const State& s) { return s.all_at_once; })) return;
+  const auto cost = [&](const nn::Parameter& p) {
+    return p.group.rule == Rule::muon ? orthogonalise_flops(p.global, section_.newton_schulz_steps) : 0.0;
+  };
+  // bf16 beside f16 too, whose range a gradient leaves.
+  matrices_ = std::make_unique<parallel::WholeMatrices>(data_parallel, mesh, has_masters_ ? Dtype::bf16 : Dtype::f32,
+                                                        cost, "optimizer.name: muon");
+}
+
+// Slices and ranges of the owned range, and memory for their state.
+void Optimizer::divide(State& state) const {
+  constexpr std::int64_t alignment = 16;
+  const auto [begin, count] = state.bucket->owned();
+  const auto device = state.bucket->owned_value().device();
+  std::int64_t second = 0;
+  for (const auto& piece : state.bucket->pieces()) {
+    const auto& group = piece.parameter->group;
+    if (group.rule == Rule::muon) state.all_at_once = false;
+    const std::int64_t from = std::max(piece.offset, begin);
+    const std::int64_t to = std::min(piece.offset + piece.count, begin + count);
+    if (from >= to) continue;
+    if (state.ranges.empty() || !(state.ranges.back().group == group)) {
+      second = (second + alignment - 1) / alignment * alignment;
+      state.ranges.push_back({from - begin, 0, second, group});
+    }
+    auto& range = state.ranges.back();
+    range.count = to - begin - range.at;
+    const std::int64_t second_at = range.second_at + from - begin - range.at;
+    state.slices.push_back({piece.parameter, from - begin, from - piece.offset, to - from, second_at});
+    if (group.rule == Rule::adamw) second = second_at + to - from;
+  }
+  state.master = state.bucket->owned_value();
+  if (has_masters_) state.master = Tensor::zeros({count}, Dtype::f32, device);
+  state.first = Tensor::zeros({count}, Dtype::f32, device);
+  if (second > 0) state.second = Tensor::zeros({second}, Dtype::f32, device);
 }
 
 template <class Get>
-void AdamW::append(std::vector<StateSlice>& to, const char* suffix, Get&& flat_of) const {
+void Optimizer::append(std::vector<StateSlice>& to, const char* suffix, Get&& get) const {
   for (const auto& state : states_)
     for (const auto& slice : state.slices)
-      to.push_back({slice.parameter->path + suffix, slice.parameter, slice.first,
-                    flat_of(state).narrow(0, slice.at, slice.count)});
+      if (const Tensor tensor = get(state, slice); tensor.defined())
+        to.push_back({slice.parameter->path + suffix, slice.parameter, slice.first, tensor});
 }
 
-void AdamW::publish() const {
+void Optimizer::publish() const {
   for (const auto& state : states_) {
-    const Tensor value = state.bucket->owned_value();
-    if (value.dtype() != Dtype::f32) value.copy_from(state.master);
+    if (!state.master.defined()) continue;
+    if (has_masters_) state.bucket->owned_value().copy_from(state.master);
     state.bucket->publish_values();
   }
 }
 
-std::vector<StateSlice> AdamW::values() const {
+std::vector<StateSlice> Optimizer::values() const {
   std::vector<StateSlice> all;
-  append(all, "", [](const State& state) { return state.bucket->owned_value(); });
+  append(all, "",
+         [](const State& state, const Slice& s) { return state.bucket->owned_value().narrow(0, s.at, s.count); });
   return all;
 }
 
-std::vector<StateSlice> AdamW::state() const {
+std::vector<StateSlice> Optimizer::state() const {
   std::vector<StateSlice> all;
-  if (has_masters_) append(all, ".master", [](const State& state) { return state.master; });
-  append(all, ".m", [](const State& state) { return state.m; });
-  append(all, ".v", [](const State& state) { return state.v; });
+  const auto first_of = [](Rule rule) {
+    return [rule](const State& state, const Slice& s) {
+      return s.parameter->group.rule == rule ? state.first.narrow(0, s.at, s.count) : Tensor();
+    };
+  };
+  if (has_masters_)
+    append(all, ".master", [](const State& state, const Slice& s) { return state.master.narrow(0, s.at, s.count); });
+  append(all, ".m", first_of(Rule::adamw));
+  append(all, ".momentum", first_of(Rule::muon));
+  append(all, ".v", [](const State& state, const Slice& s) {
+    return s.parameter->group.rule == Rule::adamw ? state.second.narrow(0, s.second_at, s.count) : Tensor();
+  });
   return all;
 }
 
-std::vector<std::string> AdamW::state_names(const nn::Parameter&) const {
-  if (has_masters_) return {".master", ".m", ".v"};
-  return {".m", ".v"};
+std::vector<std::string> Optimizer::state_names(const nn::Parameter& parameter) const {
+  std::vector<std::string> names;
+  if (has_masters_) names.emplace_back(".master");
+  if (parameter.group.rule == Rule::muon) {
+    names.emplace_back(".momentum");
+  } else {
+    names.insert(names.end(), {".m", ".v"});
+  }
+  return names;
 }
 
-std::vector<Tensor> AdamW::counted_gradients() const {
+std::vector<Tensor> Optimizer::counted_gradients() const {
   std::vector<Tensor> parts;
   for (const auto& state : states_) {
     // Neighbours together; what lies between them is padding, whose gradient is zero.
@@ -121,7 +167,7 @@ std::vector<Tensor> AdamW::counted_gradients() const {
   return parts;
 }
 
-double AdamW::squared_norm(bool exact) const {
+double Optimizer::squared_norm(bool exact) const {
   const auto parts = counted_gradients();
   std::vector<comm::Communicator*> over;
   if (mesh_.tp().size() > 1) over.push_back(&mesh_.tp());
@@ -138,7 +184,7 @@ double AdamW::squared_norm(bool exact) const {
   return total;
 }
 
-const nn::Parameter* AdamW::bad_gradient() const {
+const nn::Parameter* Optimizer::bad_gradient() const {
   const Tensor part = Tensor::empty({1}, Dtype::f64);
   for (const auto& state : states_) {
     for (const auto& slice : state.slices) {
@@ -150,24 +196,69 @@ const nn::Parameter* AdamW::bad_gradient() const {
   return nullptr;
 }
 
-void AdamW::update(std::int64_t step, double lr, double grad_scale) {
+void Optimizer::update(std::int64_t step, double lr, double grad_scale) {
+  for (const auto& state : states_) {
+    sweep(state, step, lr, grad_scale);
+    if (state.all_at_once) state.bucket->publish_values();
+  }
+  if (matrices_) update_matrices(lr, grad_scale);
+}
+
+// All of AdamW's update, and Muon's momentum.
+void Optimizer::sweep(const State& state, std::int64_t step, double lr, double grad_scale) const {
   const auto t = static_cast<double>(step);
-  for (auto& state : states_) {
-    const Tensor value = state.bucket->owned_value(), grad = state.bucket->owned_grad();
-    for (const auto& range : state.ranges) {
-      const auto part = [&](const Tensor& flat) { return flat.raw().narrowed(0, range.at, range.count); };
-      const ops::AdamwStep hyper{.lr = static_cast<float>(lr * range.group.lr_scale),
-                                 .beta1 = static_cast<float>(section_.betas[0]),
-                                 .beta2 = static_cast<float>(section_.betas[1]),
-                                 .eps = static_cast<float>(section_.eps),
-                                 .weight_decay = range.group.weight_decay,
-                                 .bias_correction1 = static_cast<float>(1.0 - std::pow(section_.betas[0], t)),
-                                 .bias_correction2 = static_cast<float>(1.0 - std::pow(section_.betas[1], t)),
-                                 .grad_scale = static_cast<float>(grad_scale)};
-      ops::adamw(default_stream(state.m.device()), part(state.master), part(state.m), part(state.v), part(grad),
-                 value.dtype() != Dtype::f32 ? part(value) : View{}, hyper);
+  const Tensor value = state.bucket->owned_value(), grad = state.bucket->owned_grad();
+  for (const auto& range : state.ranges) {
+    const auto part = [&](const Tensor& flat) { return flat.raw().narrowed(0, range.at, range.count); };
+    if (range.group.rule == Rule::muon) {
+      muon_momentum(state.first.narrow(0, range.at, range.count), grad.narrow(0, range.at, range.count),
+                    muon_step(grad_scale));
+      continue;
     }
-    state.bucket->publish_values();
+    const ops::AdamwStep hyper{.lr = static_cast<float>(lr * range.group.lr_scale),
+                               .beta1 = static_cast<float>(section_.betas[0]),
+                               .beta2 = static_cast<float>(section_.betas[1]),
+                               .eps = static_cast<float>(section_.eps),
+                               .weight_decay = range.group.weight_decay,
+                               .bias_correction1 = static_cast<float>(1.0 - std::pow(section_.betas[0], t)),
+                               .bias_correction2 = static_cast<float>(1.0 - std::pow(section_.betas[1], t)),
+                               .grad_scale = static_cast<float>(grad_scale)};
+    ops::adamw(default_stream(grad.device()), part(state.master), part(state.first),
+               state.second.raw().narrowed(0, range.second_at, range.count), part(grad),
+               has_masters_ ? part(value) : View{}, hyper);
+  }
+}
+
+MuonStep Optimizer::muon_step(double grad_scale) const {
+  return {.momentum = static_cast<float>(section_.momentum),
+          .nesterov = section_.nesterov,
+          .grad_scale = static_cast<float>(grad_scale)};
+}
+
+void Optimizer::update_matrices(double lr, double grad_scale) const {
+  using Cut = parallel::WholeMatrices::Cut;
+  const auto owned = [&](const Cut& cut, const Tensor& flat) {
+    const std::int64_t begin = cut.matrix->offset + cut.first - states_[cut.matrix->bucket].bucket->owned().begin;
+    return flat.narrow(0, begin, cut.count);
+  };
+  const auto read = [&](const Cut& cut, const Tensor& to) {
+    const auto& state = states_[cut.matrix->bucket];
+    muon_direction(owned(cut, state.first), owned(cut, state.bucket->owned_grad()), muon_step(grad_scale), to);
+  };
+  const auto work = [&](const parallel::WholeMatrices::Matrix&, const Tensor& whole) {
+    orthogonalise(whole, section_.newton_schulz_steps);
+  };
+  const auto write = [&](const Cut& cut, const Tensor& update) {
+    const auto& state = states_[cut.matrix->bucket];
+    const auto& p = *cut.matrix->parameter;
+    const double rate = lr * p.group.lr_scale;
+    muon_apply(owned(cut, state.master), owned(cut, state.bucket->owned_value()), update,
+               static_cast<float>(rate * p.group.weight_decay), static_cast<float>(rate * muon_size(p.global)));
+  };
+  for (const auto& round : matrices_->rounds()) {
+    matrices_->run(round, read, work, write);
+    for (std::size_t b = round.bucket; b < round.bucket_end; ++b)
+      if (!states_[b].all_at_once) states_[b].bucket->publish_values();
   }
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 // The optimizer over flat buckets: fp32 master weights and moments of the ranges this rank owns, the copy in the
-// compute dtype written on the way.
+// compute dtype written on the way. AdamW sweeps the ranges; Muon's matrices meet on owner ranks for their update.
 
 #include <functional>
 #include <memory>
@@ -9,14 +9,18 @@
 
 #include "framework/parallel/data_parallel.h"
 #include "framework/parallel/mesh.h"
+#include "framework/parallel/whole_matrices.h"
 #include "framework/train/config.h"
+#include "framework/train/muon.h"
 #include "framework/train/safetensors_parts.h"
 
 namespace dujiang::train {
 
-/// Sets trainable and Group of every parameter: no decay for norms (rank 1), else the section's, then the first of the
-/// section's groups that matches the path. UserError naming a group that matches nothing, or when nothing is trainable.
-void assign_groups(std::span<nn::Parameter* const> parameters, const OptimizerSection& section);
+/// Sets trainable and Group of every parameter: no decay for norms (rank 1), else the section's; with optimizer.name:
+/// muon that rule for the matrices in `blocks`; then the first of the section's groups that matches the path.
+/// UserError naming a group that matches nothing, or when nothing is trainable.
+void assign_groups(std::span<nn::Parameter* const> parameters, std::span<nn::Module* const> blocks,
+                   const OptimizerSection& section);
 
 /// Elements [first, first + tensor.count()) of the part of a parameter that is held here, of some state.
 struct StateSlice {
@@ -26,11 +30,11 @@ struct StateSlice {
   Tensor tensor;  ///< [count], contiguous
 };
 
-class AdamW {
+class Optimizer {
  public:
   /// Allocates state for the buckets, which must outlive this as must the mesh. Moments are zero, masters uninitialised
-  /// but for padding.
-  AdamW(const parallel::DataParallel& data_parallel, const parallel::Mesh& mesh, const OptimizerSection& section);
+  /// but for padding. Collective over the mesh.
+  Optimizer(const parallel::DataParallel& data_parallel, const parallel::Mesh& mesh, const OptimizerSection& section);
 
   /// The fp32 weights that this rank owns, named as the parameters; where the compute dtype is f32, they are the values
   /// themselves. Whoever fills them calls publish() to round them into the values.
@@ -38,7 +42,8 @@ class AdamW {
   void publish() const;
   /// The values this rank owns, of the compute dtype.
   std::vector<StateSlice> values() const;
-  /// What this rank owns of PARAMETER.m, .v and, where the compute dtype is not f32, .master.
+  /// What this rank owns of PARAMETER.m and .v, or with Muon PARAMETER.momentum, and where the compute dtype is not f32
+  /// PARAMETER.master.
   std::vector<StateSlice> state() const;
   /// The suffixes of a parameter's states, whoever owns them.
   std::vector<std::string> state_names(const nn::Parameter& parameter) const;
@@ -48,35 +53,46 @@ class AdamW {
   double squared_norm(bool exact) const;
   /// The first parameter of this rank's share whose gradient isn't finite; null when there is none.
   const nn::Parameter* bad_gradient() const;
-  /// Update number `step` (from 1), all gradients multiplied by grad_scale first.
+  /// Update number `step` (from 1), all gradients multiplied by grad_scale first. Collective with Muon.
   void update(std::int64_t step, double lr, double grad_scale);
 
  private:
+  using Rule = nn::Group::Rule;
   struct Slice {
     const nn::Parameter* parameter;
     std::int64_t at, first, count;  ///< elements [at, at + count) of the owned range are [first, ...) of the part
+    std::int64_t second_at;         ///< where those of `second` begin
   };
   struct Range {
     std::int64_t at, count;
+    std::int64_t second_at;
     nn::Group group;
   };
   struct State {
     parallel::FlatBucket* bucket;
-    Tensor master, m, v;        ///< [owned count]
+    Tensor master;              ///< [owned count]
+    Tensor first;               ///< AdamW's m, Muon's momentum, [owned count]
+    Tensor second;              ///< AdamW's v, of its ranges alone
     std::vector<Slice> slices;  ///< the parameters in the owned range
     std::vector<Range> ranges;  ///< neighbours of one group, together
+    bool all_at_once = true;    ///< no Muon, so that values are final after the sweep
   };
+  void divide(State& state) const;
+  void sweep(const State& state, std::int64_t step, double lr, double grad_scale) const;
+  MuonStep muon_step(double grad_scale) const;
+  void update_matrices(double lr, double grad_scale) const;
   /// The gradients this rank brings into sums over the mesh: each element of the model on one rank of tp.
   std::vector<Tensor> counted_gradients() const;
   template <class Get>
-  void append(std::vector<StateSlice>& to, const char* suffix, Get&& flat_of) const;
+  void append(std::vector<StateSlice>& to, const char* suffix, Get&& get) const;
 
   OptimizerSection section_;
   const parallel::Mesh& mesh_;
-  bool sharded_;      ///< over dp
-  bool has_masters_;  ///< apart from the values
-  std::vector<State> states_;
+  bool sharded_;               ///< over dp
+  bool has_masters_;           ///< apart from the values
+  std::vector<State> states_;  ///< by bucket
   std::vector<StateSlice> masters_;
+  std::unique_ptr<parallel::WholeMatrices> matrices_;  ///< Muon's; null without
 };
 
 }  // namespace dujiang::train

@@ -55,6 +55,7 @@ void require_support(const parallel::Mesh& mesh, const StepOptions& options) {
         "or another comm.transport",
         options.parallel.zero, dp.transport());
   if (!options.strict) return;
+  if (options.optimizer.name == "muon") fail_user("train.strict: {}", no_strict_muon);
   for (const auto* ranks : {&dp, &mesh.tp()})
     if (ranks->size() > 1 && !ranks->promises_tree_order())
       fail_user(
@@ -129,15 +130,15 @@ TrainStep::TrainStep(models::Qwen3& model, comm::Communicator& world, const Step
       model, parallel::plan_of(model.config().model_type, model.config().head_dim), mesh_.tp(),
       parallel::TensorParallelOptions{.sequence = options_.parallel.sequence,
                                       .strict_ways = strict ? static_cast<int>(options_.strict_ways) : 0});
-  assign_groups(model.parameters(), options_.optimizer);
   const std::vector<nn::Module*> blocks(model.blocks().begin(), model.blocks().end());
+  assign_groups(model.parameters(), blocks, options_.optimizer);
   data_parallel_ = std::make_unique<parallel::DataParallel>(
       model, blocks,
       parallel::DataParallelOptions{.dtype = compute_dtype(options_.precision),
                                     .zero = static_cast<int>(options_.parallel.zero),
                                     .strict = strict},
       mesh_.dp(), tensor_.get());
-  optimizer_ = std::make_unique<AdamW>(*data_parallel_, mesh_, options_.optimizer);
+  optimizer_ = std::make_unique<Optimizer>(*data_parallel_, mesh_, options_.optimizer);
   if (options_.precision == Precision::fp16) loss_scale_.scale = 65536.0;
 }
 

@@ -97,7 +97,7 @@ class TrainStep {
   parallel::Mesh mesh_;
   std::unique_ptr<parallel::TensorParallel> tensor_;
   std::unique_ptr<parallel::DataParallel> data_parallel_;
-  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<Optimizer> optimizer_;
   LossScale loss_scale_;
 };
 
