@@ -170,6 +170,12 @@ BOOST_AUTO_TEST_CASE(values_that_do_not_fit_each_other_are_refused) {
   BOOST_TEST(
       contains(only_fault("steps: 1000", "steps: 1000, epochs: 2"), "train.epochs: given beside train.steps = 1000"));
   BOOST_TEST(contains(only_fault("steps: 1000, ", ""), "x.yaml:5:1: train.steps: missing"));
+  BOOST_TEST(contains(only_fault("strict: false", "strict: true", {"optimizer.name=muon"}),
+                      "train.strict: true isn't possible with optimizer.name: muon"));
+  BOOST_TEST(contains(only_fault("grad_clip: 1.0", "grad_clip: 1.0, momentum: 0.9"),
+                      "optimizer.momentum: has no effect with optimizer.name: adamw, only with muon"));
+  BOOST_TEST(contains(only_fault("grad_clip: 1.0", "grad_clip: 1.0, groups: [{match: '*', adamw: true}]"),
+                      "optimizer.groups[0].adamw: has no effect with optimizer.name: adamw, only with muon"));
   BOOST_TEST(contains(only_fault("tokenizer}", "tokenizer, vocab_size: 9000}"),
                       "model.vocab_size: 8192 is below tokenizer.vocab_size = 9000"));
   BOOST_TEST(contains(only_fault("tie_word_embeddings: true", "eos_token_id: 8192"),
