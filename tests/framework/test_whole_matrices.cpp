@@ -67,6 +67,7 @@ BOOST_AUTO_TEST_CASE(pieces_meet_on_owners_and_results_come_back_whatever_is_cut
       };
       std::int64_t written = 0, held = 0;
       BOOST_TEST(matrices.matrices().size() == 12u);
+      BOOST_TEST(matrices.rounds().size() == 2u);  // four matrices in a block, so two blocks for six ranks
       for (const auto& round : matrices.rounds()) {
         matrices.run(
             round,
