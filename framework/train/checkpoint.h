@@ -3,7 +3,7 @@
 //
 //   ROOT/step-000200/
 //     config.json, generation_config.json, model*.safetensors, the tokenizer's files
-//     optimizer/optimizer*.safetensors   f32, named PARAMETER.master, .m, .v
+//     optimizer/optimizer*.safetensors   f32, named PARAMETER.master, .m, .v, .momentum
 //     trainer_state.json                 written last: format, step, the caller's state, and every file's size
 //
 // Tensors lie in the files whole, in the shape of the whole model: how they were spread over ranks leaves no trace, so
@@ -78,7 +78,7 @@ struct ExpectedTensor {
 /// is not expected (tied embeddings) is passed over.
 SafetensorsSet load_model_tensors(const std::filesystem::path& dir, std::span<const ExpectedTensor> expected);
 
-/// Opens DIR/optimizer with the same checks for `expected`, whose names carry .master, .m, .v; f32 only.
+/// Opens DIR/optimizer with the same checks for `expected`, whose names carry .master, .m, .v or .momentum; f32 only.
 SafetensorsSet load_optimizer_tensors(const std::filesystem::path& dir, std::span<const ExpectedTensor> expected);
 
 }  // namespace dujiang::train
