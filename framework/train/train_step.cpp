@@ -157,9 +157,14 @@ BatchShare TrainStep::share_of(std::int64_t global_batch) const {
   return {global_batch / ranks * rank, global_batch / ranks, 1};
 }
 
+void TrainStep::publish() {
+  optimizer_->publish();
+  shared_values();  // waits: who fills the masters next finds no gather that reads them
+}
+
 void TrainStep::initialise(std::uint64_t seed) {
   for (const auto& master : optimizer_->masters()) nn::initialise(*master.parameter, seed, master.tensor, master.first);
-  optimizer_->publish();
+  publish();
   for (auto* p : model_.parameters())
     if (!p->trainable) nn::initialise(*p, seed, p->value);
 }
@@ -168,7 +173,7 @@ void TrainStep::load_weights(const std::filesystem::path& dir) {
   const auto files = load_model_tensors(dir, expected_weights(model_));
   for (const auto& master : optimizer_->masters())
     read_part(files, master.name, *master.parameter, master.tensor, master.first);
-  optimizer_->publish();
+  publish();
   for (auto* p : model_.parameters())
     if (!p->trainable) read_part(files, p->path, *p, p->value);
 }
@@ -181,7 +186,7 @@ void TrainStep::restore(const std::filesystem::path& checkpoint) {
   const auto files = load_optimizer_tensors(checkpoint, expected);
   for (const auto& slice : optimizer_->state())
     read_part(files, slice.name, *slice.parameter, slice.tensor, slice.first);
-  optimizer_->publish();
+  publish();
 }
 
 std::vector<Tensor> TrainStep::shared_values() {
