@@ -49,8 +49,8 @@ class WholeMatrices {
   using Work = std::function<void(const Matrix& matrix, const Tensor& whole)>;
   /// Takes the result for what is held here, [cut.count].
   using Write = std::function<void(const Cut& cut, const Tensor& result)>;
-  /// Two all_to_all over the mesh's world, with read() before, work() in between and write()
-  /// after them. Padding is read and written as it comes: only the whole has none. Collective.
+  /// Two all_to_all over the mesh's world, with read() before, work() in between and write() after them. The whole has
+  /// no padding; results are 0 there. Collective.
   void run(const Round& round, const Read& read, const Work& work, const Write& write) const;
 
  private:
