@@ -49,13 +49,22 @@ Tensor swiglu(const Tensor& gate, const Tensor& up) {
   const auto saved_gate = autograd::save("swiglu", gate), saved_up = autograd::save("swiglu", up);
   Tensor y = like(gate);
   ops::swiglu(default_stream(gate.device()), gate, up, y);
-  return autograd::record("swiglu", {gate, up}, y, [saved_gate, saved_up](autograd::Gradients& g) {
+  y = autograd::record("swiglu", {gate, up}, y, [saved_gate, saved_up](autograd::Gradients& g) {
     const Tensor gate = saved_gate.get(), up = saved_up.get();
     Tensor dgate = like(gate), dup = like(up);
     ops::swiglu_backward(default_stream(gate.device()), g.output(), gate, up, dgate, dup);
     g.add(0, dgate);
     g.add(1, dup);
   });
+  // The inputs are kept in any case, and computing y again is one sweep.
+  const auto again_gate = autograd::save("swiglu", gate), again_up = autograd::save("swiglu", up);
+  autograd::rebuildable(y, [again_gate, again_up] {
+    const Tensor gate = again_gate.get(), up = again_up.get();
+    Tensor y = like(gate);
+    ops::swiglu(default_stream(gate.device()), gate, up, y);
+    return y;
+  });
+  return y;
 }
 
 Tensor sum(const Tensor& x) {

@@ -32,6 +32,7 @@ Tensor identity(const Tensor& x, std::function<void()> on_gradient);
 Tensor add(const Tensor& a, const Tensor& b);
 Tensor multiply(const Tensor& a, const Tensor& b);
 Tensor scale(const Tensor& x, float factor);
+/// Who saves the result computes it again in backward.
 Tensor swiglu(const Tensor& gate, const Tensor& up);
 /// All elements -> f32 [1].
 Tensor sum(const Tensor& x);

@@ -9,31 +9,19 @@
 namespace dujiang::parallel {
 namespace {
 
-// Gradient buffers of blocks whose reduction is still under way, in stages 2 and 3: one is reduced while the next block
-// writes the other.
+// Blocks whose gradients are whole because they are still being reduced, in stages 2 and 3, while the next block writes
+// its own.
 constexpr std::size_t reductions_under_way = 1;
-
-std::int64_t padded_count(std::span<nn::Parameter* const> parameters, int ranks) {
-  std::int64_t count = 0;
-  for (const auto* p : parameters) count += (p->shape.count() + 15) / 16 * 16;
-  return (count + 16 * ranks - 1) / (16 * ranks) * (16 * ranks);
-}
 
 }  // namespace
 
 DataParallel::DataParallel(nn::Module& model, std::span<nn::Module* const> blocks, const DataParallelOptions& options,
                            comm::Communicator& dp, const TensorParallel* tensor)
     : dp_(dp), tensor_(tensor), zero_(dp.size() == 1 ? 0 : options.zero), dtype_(options.dtype) {
-  std::int64_t largest = 0;
-  for (auto* block : blocks) largest = std::max(largest, padded_count(block->parameters(), dp.size()));
-  if (zero_ >= 2) gradients_ = std::make_unique<BufferPool>(dp, largest, Dtype::f32);
-  if (zero_ >= 3) values_ = std::make_unique<BufferPool>(dp, largest, options.dtype);
   BucketOptions bucket{.dtype = options.dtype,
                        .zero = zero_,
                        .strict = options.strict,
-                       .reduce_each = zero_ >= 2,
-                       .values = values_.get(),
-                       .gradients = gradients_.get()};
+                       .reduce_each = zero_ >= 2};
   std::set<nn::Parameter*> in_blocks;
   for (auto* block : blocks) {
     const auto parameters = block->parameters();

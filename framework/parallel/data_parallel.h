@@ -56,7 +56,6 @@ class DataParallel {
   const TensorParallel* tensor_;
   int zero_;
   Dtype dtype_;
-  std::unique_ptr<BufferPool> values_, gradients_;
   std::vector<std::unique_ptr<FlatBucket>> buckets_;  ///< the blocks', then what lies in none
   enum class Gradients { none, open, complete };
   std::vector<Gradients> gradients_of_;  ///< by bucket, in this micro-batch

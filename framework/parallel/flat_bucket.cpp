@@ -10,6 +10,14 @@ namespace {
 
 constexpr std::int64_t alignment = 16;  // elements: a cache line of f32
 
+// [count] over zeroed memory that the ranks reach fastest. Collective.
+Tensor allocate_for(comm::Communicator& ranks, std::int64_t count, Dtype dtype) {
+  if (ranks.size() == 1) return Tensor::zeros({count}, dtype, ranks.device());
+  auto memory = ranks.allocate(static_cast<std::size_t>(count) * size_of(dtype));
+  const View view(memory.get(), dtype, {count}, ranks.device());
+  return Tensor::over(std::move(memory), view);
+}
+
 std::int64_t round_up(std::int64_t n, std::int64_t multiple) {
   return (n + multiple - 1) / multiple * multiple;
 }
@@ -93,7 +101,7 @@ void FlatBucket::publish_values() {
 void FlatBucket::fetch_values() {
   if (count_ == 0 || value_.defined()) return;
   const MemoryScope use(MemoryUse::parameters);
-  value_ = options_.values->take(count_);
+  value_ = Tensor::empty({count_}, options_.dtype, dp_.device());
   value_work_ = dp_.all_gather(comm::buffer_of(owned_value_), comm::buffer_of(value_), default_stream(value_.device()));
   point_values(value_);
 }
@@ -108,7 +116,6 @@ void FlatBucket::drop_values() {
   if (count_ == 0 || options_.zero < 3 || !value_.defined()) return;
   need_values();
   point_values({});
-  options_.values->give(value_);
   value_ = {};
 }
 
@@ -117,7 +124,7 @@ void FlatBucket::open_gradients(bool first) {
   if (first) settled_first_ = false;
   if (!grad_.defined()) {
     const MemoryScope use(MemoryUse::gradients);
-    grad_ = options_.gradients->take(count_);
+    grad_ = Tensor::empty({count_}, Dtype::f32, dp_.device());
     // The flat memory's padding takes part in sums.
     for (std::size_t i = 0; i < pieces_.size(); ++i) {
       const std::int64_t end = pieces_[i].offset + pieces_[i].count;
@@ -170,7 +177,6 @@ void FlatBucket::settle_gradients(bool last) {
   settled_first_ = true;
   if (options_.zero >= 2) {
     point_gradients({});
-    options_.gradients->give(grad_);
     grad_ = {};
   }
 }

@@ -9,7 +9,6 @@
 
 #include "comm/communicator.h"
 #include "framework/nn/module.h"
-#include "framework/parallel/buffer_pool.h"
 #include "framework/parallel/tree_sum.h"
 
 namespace dujiang::parallel {
@@ -20,14 +19,12 @@ namespace dujiang::parallel {
 ///   1      all         all         own range
 ///   2      all         own range   own range
 ///   3      own range   own range   own range
-/// A range of values or gradients alone is whole again for the time it is used, in a buffer that blocks share.
+/// A range of values or gradients alone is whole again for the time it is used, in memory of its own for as long.
 struct BucketOptions {
   Dtype dtype = Dtype::f32;
   int zero = 0;
   bool strict = false;              ///< gradients of micro-batches are added in a binary tree
   bool reduce_each = false;         ///< gradients are reduced after every micro-batch, not after the last one
-  BufferPool* values = nullptr;     ///< stage 3
-  BufferPool* gradients = nullptr;  ///< stages 2 and 3
 };
 
 /// The trainable parameters in their order, each padded to a multiple of 16 elements, all of them to a multiple of 16
@@ -35,7 +32,7 @@ struct BucketOptions {
 /// no gradient and no optimizer state.
 class FlatBucket {
  public:
-  /// Collective over `dp`, which must outlive this, as must the pools. Makes each parameter's value a leaf over the
+  /// Collective over `dp`, which must outlive this. Makes each parameter's value a leaf over the
   /// flat memory. Values are uninitialised but for the padding.
   FlatBucket(std::string name, std::vector<nn::Parameter*> parameters, const BucketOptions& options,
              comm::Communicator& dp);
@@ -97,7 +94,7 @@ class FlatBucket {
   std::vector<Piece> pieces_;
   std::int64_t count_ = 0;
   Range owned_{0, 0};
-  Tensor value_, grad_;  ///< all of them; undefined while a pool has the memory
+  Tensor value_, grad_;  ///< all of them; undefined while only the owned range is there
   Tensor owned_value_, owned_grad_;
   comm::Work value_work_, grad_work_;
   TreeSum tree_;
