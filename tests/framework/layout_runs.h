@@ -32,11 +32,13 @@ struct Lesson {
   train::OptimizerSection optimizer = adamw();
   bool strict = false;
   std::int64_t strict_ways = 4;
+  std::function<void(train::TrainStep&)> prepare = {};  ///< sees the fresh model, on every rank
 };
 
 /// What training gives, on rank 0.
 struct Course {
   std::vector<double> losses, norms;
+  int skipped = 0;  ///< fp16 steps that overflowed; their norms are not kept
   std::map<std::string, std::vector<float>> weights, optimizer;
 };
 
@@ -85,13 +87,15 @@ inline Course follow(const Lesson& lesson, const LayoutCase& layout, comm::Commu
   models::Qwen3 model(lesson.model);
   train::TrainStep step(model, world, step_options_of(lesson, layout));
   step.initialise(5);
+  if (lesson.prepare) lesson.prepare(step);
   Course course;
   std::int64_t number = 0;
   for (const auto& batch : lesson.batches) {
     const auto share = step.share_of(batch.sequences);
     const auto result = step.run(part_of(batch, share), layout.micro_batch, ++number, lesson.optimizer.lr);
     course.losses.push_back(result.loss);
-    course.norms.push_back(result.grad_norm);
+    course.skipped += result.skipped;
+    if (!result.skipped) course.norms.push_back(result.grad_norm);
   }
   const auto keep = [](const std::vector<train::NamedTensor>& tensors, auto& to) {
     for (const auto& [name, tensor] : tensors) to[name] = tensor.floats();
