@@ -158,6 +158,19 @@ ranks_that_do_not_divide_the_batch_exit_2() {
   rm -rf uneven
 }
 
+layouts_that_do_not_fit_exit_2() {
+  local train=("${ranks[@]}" 2 "$dujiang" train tiny.yaml log.dir=unfit)
+  expect 2 "parallel.tensor: 3 ranks can't share model.num_attention_heads" "${train[@]}" parallel.tensor=3
+  expect 2 "parallel.tensor: 2 ranks can't share model.intermediate_size 45" "${train[@]}" parallel.tensor=2 \
+    model.intermediate_size=45
+  expect 2 "parallel.tensor: 2 doesn't divide 3 ranks; possible with 3 ranks: 1, 3" "${ranks[@]}" 3 "$dujiang" train \
+    tiny.yaml log.dir=unfit parallel.tensor=2
+  expect 2 "parallel.sequence: true isn't possible with train.strict: true" "${train[@]}" parallel.tensor=2 \
+    parallel.sequence=true train.strict=true
+  expect 2 'train.global_batch: 6: .* expected a power of two' "${train[@]}" train.strict=true train.global_batch=6
+  [[ ! -e unfit ]] || fault 'a refused run left its folder'
+}
+
 # Whatever moment the job dies at, going on gives the weights of the run that nobody disturbed.
 killed_jobs_resume_to_the_same_bits() {
   local train=("${ranks[@]}" 2 "$dujiang" train tiny.yaml train.steps=3000 train.precision=bf16 checkpoint.every=50
