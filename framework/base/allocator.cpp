@@ -17,6 +17,11 @@ namespace {
 
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 
+void* from_system(std::size_t size) {
+  void* block = nullptr;
+  return posix_memalign(&block, size >= huge_page ? huge_page : 64, size) == 0 ? block : nullptr;
+}
+
 class Cache {
  public:
   std::shared_ptr<void> take(std::size_t bytes) {
@@ -34,10 +39,10 @@ class Cache {
       add(size);
     }
     if (block == nullptr) {
-      block = std::aligned_alloc(size >= huge_page ? huge_page : 64, size);
+      block = from_system(size);
       if (block == nullptr) {
         release_free();
-        block = std::aligned_alloc(size >= huge_page ? huge_page : 64, size);
+        block = from_system(size);
       }
       if (block == nullptr) {
         const std::lock_guard lock(mutex_);
@@ -108,7 +113,7 @@ Cache& cache() {
 std::size_t host_block_bytes(std::size_t bytes) {
   if (bytes <= 512) return 512;
   const std::size_t power = std::bit_floor(bytes);
-  const std::size_t step = power >= 16 * huge_page ? power / 16 : power >= huge_page ? huge_page : power / 8;
+  const std::size_t step = power / (power >= huge_page ? 32 : 8);
   return (bytes + step - 1) / step * step;
 }
 
