@@ -5,7 +5,8 @@
 #
 # PRESET: 100m. ROUNDS: 3. With PYTHON (an interpreter with torch and transformers) and PYTORCH_TRAIN (the script that
 # trains the same presets in PyTorch), PyTorch's DistributedDataParallel over gloo runs beside. Ranks have one thread
-# each and share two cores; the first row is one rank with two. Uses build/launch/dujiang, or $DUJIANG.
+# each and share two cores; the first row is one rank with two. Uses build/launch/dujiang, or $DUJIANG; $STEPS are
+# counted in each run, 6.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 preset=${1:-100m} rounds=${2:-3} python=${3-} script=${4-}
@@ -33,10 +34,10 @@ run() { # RANKS OPTIONS
   if [[ $2 == peer ]]; then
     "$(dirname "$python")/torchrun" --nproc-per-node "$1" "$script" --preset "$preset" --dtype bf16 --compile --threads 1 --ddp
   elif [[ $1 == 1 ]]; then
-    "$dujiang" bench train --preset "$preset" --json "${options[@]}"
+    "$dujiang" bench train --preset "$preset" --json --steps "${STEPS:-6}" "${options[@]}"
   else
-    mpirun -n "$1" --bind-to core "$dujiang" bench train --preset "$preset" --threads 1 --json "${options[@]}"
-  fi 2>/dev/null | grep tokens_per_s | tail -n 1
+    mpirun -n "$1" --bind-to core "$dujiang" bench train --preset "$preset" --threads 1 --json --steps "${STEPS:-6}" "${options[@]}"
+  fi 2>/dev/null | grep -v '^W' | tr '\n' ' '
 }
 
 fields=(tokens_per_s step_ms forward_ms backward_ms optimizer_ms dp_exposed_ms tp_exposed_ms peak_tensor_mib)
@@ -45,6 +46,7 @@ for ((round = 0; round < rounds; ++round)); do
   for entry in "${cases[@]}"; do
     IFS='|' read -r name ranks options <<<"$entry"
     output=$(run "$ranks" "$options")
+    echo "$name: $output" >&2
     for key in "${fields[@]}"; do seen[$name/$key]+=" $(field "$key" "$output" || echo 0)"; done
   done
 done
