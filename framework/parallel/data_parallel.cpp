@@ -18,10 +18,7 @@ constexpr std::size_t reductions_under_way = 1;
 DataParallel::DataParallel(nn::Module& model, std::span<nn::Module* const> blocks, const DataParallelOptions& options,
                            comm::Communicator& dp, const TensorParallel* tensor)
     : dp_(dp), tensor_(tensor), zero_(dp.size() == 1 ? 0 : options.zero), dtype_(options.dtype) {
-  BucketOptions bucket{.dtype = options.dtype,
-                       .zero = zero_,
-                       .strict = options.strict,
-                       .reduce_each = zero_ >= 2};
+  BucketOptions bucket{.dtype = options.dtype, .zero = zero_, .strict = options.strict, .reduce_each = zero_ >= 2};
   std::set<nn::Parameter*> in_blocks;
   for (auto* block : blocks) {
     const auto parameters = block->parameters();

@@ -23,8 +23,8 @@ namespace dujiang::parallel {
 struct BucketOptions {
   Dtype dtype = Dtype::f32;
   int zero = 0;
-  bool strict = false;              ///< gradients of micro-batches are added in a binary tree
-  bool reduce_each = false;         ///< gradients are reduced after every micro-batch, not after the last one
+  bool strict = false;       ///< gradients of micro-batches are added in a binary tree
+  bool reduce_each = false;  ///< gradients are reduced after every micro-batch, not after the last one
 };
 
 /// The trainable parameters in their order, each padded to a multiple of 16 elements, all of them to a multiple of 16
