@@ -123,7 +123,8 @@ BOOST_AUTO_TEST_CASE(backward_gives_back_the_memory_of_the_graph) {
     for (int i = 0; i < 10; ++i) h = fn::linear(fn::swiglu(h, h), w);
     root = fn::sum(h);
   }
-  BOOST_TEST(host_allocator_stats().in_use > before + 10 * 64 * 64 * 4);
+  // The inputs of nine layers are held; SwiGLU's values are computed again, and the first input is the leaf.
+  BOOST_TEST(host_allocator_stats().in_use >= before + 9 * 64 * 64 * 4);
   autograd::backward(root);
   // The root itself is still held here, and nothing below it.
   const auto held = host_allocator_stats().in_use - before;
