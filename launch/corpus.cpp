@@ -32,7 +32,7 @@ DocumentStream::~DocumentStream() {
 void DocumentStream::produce() {
   std::exception_ptr failure;
   try {
-    report_ = data::build_corpus(config_, [this](data::TextDocument&& document) {
+    report_ = data::build_corpus(config_, [this](data::PipelineDocument&& document) {
       std::unique_lock lock(mutex_);
       changed_.wait(lock, [this] { return stopping_ || ready_.size() < capacity; });
       if (stopping_) throw Stopped{};
@@ -49,7 +49,7 @@ void DocumentStream::produce() {
   changed_.notify_all();
 }
 
-bool DocumentStream::next(data::TextDocument& document) {
+bool DocumentStream::next(data::PipelineDocument& document) {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return finished_ || !ready_.empty(); });
   if (ready_.empty()) {

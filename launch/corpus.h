@@ -7,7 +7,7 @@
 #include <mutex>
 #include <thread>
 
-#include "data/corpus/pipeline.h"
+#include "data/corpus/build/pipeline.h"
 #include "framework/train/config.h"
 
 namespace dujiang::launch {
@@ -22,7 +22,7 @@ class DocumentStream {
   ~DocumentStream();
 
   /// False at the end. Rethrows what the pipeline threw.
-  bool next(data::TextDocument& document);
+  bool next(data::PipelineDocument& document);
   /// After the end.
   const data::CorpusReport& report() const { return report_; }
 
@@ -34,7 +34,7 @@ class DocumentStream {
   data::CorpusReport report_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<data::TextDocument> ready_;
+  std::deque<data::PipelineDocument> ready_;
   std::exception_ptr failure_;
   bool finished_ = false, stopping_ = false;
   std::thread thread_;

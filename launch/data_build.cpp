@@ -14,11 +14,12 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "data/corpus/sha256.h"
-#include "data/corpus/utf8.h"
+#include "data/text/sha256.h"
+#include "data/text/utf8.h"
 #include "data/shard/dataset_writer.h"
 #include "data/tokenizer/tokenizer.h"
 #include "framework/base/check.h"
+#include "framework/base/files.h"
 #include "framework/base/threads.h"
 #include "launch/corpus.h"
 #include "launch/order0.h"
@@ -82,7 +83,7 @@ class TextFile {
   std::int64_t bytes_ = 0;
 };
 
-json json_of(const data::Counts& counts) {
+json json_of(const data::PipelineCounts& counts) {
   return {{"documents", counts.documents}, {"lines", counts.lines}, {"bytes", counts.bytes}};
 }
 
@@ -120,7 +121,7 @@ void build_data(const train::Config& config, bool keep_text, const Report& repor
   Progress progress;
   std::int64_t documents = 0, tokens = 0;
   // Documents are encoded together, a thread each, and written in order.
-  std::vector<data::TextDocument> batch(static_cast<std::size_t>(64) * static_cast<std::size_t>(thread_count()));
+  std::vector<data::PipelineDocument> batch(static_cast<std::size_t>(64) * static_cast<std::size_t>(thread_count()));
   std::vector<std::vector<std::int32_t>> ids(batch.size());
   for (bool more = true; more;) {
     std::size_t count = 0;
@@ -163,7 +164,7 @@ void build_data(const train::Config& config, bool keep_text, const Report& repor
   build["held_out_chars"] = order0.held_out_chars();
   build["held_out_order0_bits_per_byte"] = order0.bits_per_byte();
   const std::string text = build.dump(2) + "\n";
-  data::write_file_atomically(folder / "build.json", text.data(), text.size());
+  write_file(folder / "build.json", text);
 
   const auto& corpus = stream.report();
   std::string summary = fmt::format(

@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "data/corpus/source.h"
-#include "data/corpus/utf8.h"
+#include "data/corpus/read/source.h"
+#include "data/text/utf8.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/generate.h"
 #include "framework/train/load_model.h"

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "data/corpus/utf8.h"
+#include "data/text/utf8.h"
 
 namespace dujiang::launch {
 

@@ -15,14 +15,16 @@ packages=(
   # the machine: MPI, matrix products (whose CMake package asks for OpenCL)
   libopenmpi-dev openmpi-bin libdnnl-dev ocl-icd-opencl-dev
   # data: shards, text, tokenizer
-  libhdf5-dev libicu-dev libsentencepiece-dev libgumbo-dev libsimdjson-dev
-  libxxhash-dev libssl-dev libzstd-dev zlib1g-dev
+  libhdf5-dev libicu-dev libsentencepiece-dev libgumbo-dev libsimdjson-dev libopencc-dev
+  libxxhash-dev libssl-dev libzstd-dev zlib1g-dev liblzma-dev
   # the command: configs, options, messages
   libyaml-cpp-dev nlohmann-json3-dev libcli11-dev libfmt-dev libspdlog-dev
   # the quickstart compares the model with xz
   xz-utils
 )
 test_packages=(libboost-test-dev python3-venv qemu-user shellcheck iproute2 nftables procps
+  # the fuzzers of readers and decoders
+  clang libclang-rt-14-dev
   # a cluster on one machine
   slurmctld slurmd slurm-client munge)
 

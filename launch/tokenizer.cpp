@@ -5,7 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "data/corpus/utf8.h"
+#include "data/text/utf8.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/train.h"
 #include "framework/base/threads.h"
@@ -38,7 +38,7 @@ int train_command(const TokenizerOptions& options) {
   std::int64_t count = 0;
   Progress progress;
   const auto next = [&](std::string& text) {
-    data::TextDocument document;
+    data::PipelineDocument document;
     do {  // the held-out text must not shape the vocabulary either
       if (!documents.next(document)) return false;
     } while (document.held_out);

@@ -1,15 +1,12 @@
 #include "data/shard/manifest.h"
 
-#include <fcntl.h>
-#include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "framework/base/check.h"
+#include "framework/base/files.h"
 
 namespace dujiang::data {
 namespace {
@@ -23,46 +20,7 @@ std::int64_t sum(const Manifest& manifest, const std::string& split, std::int64_
   return total;
 }
 
-/// fsync on a folder makes a rename in it durable.
-void sync_folder(const std::filesystem::path& folder) {
-  const int fd = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return;
-  ::fsync(fd);
-  ::close(fd);
-}
-
-bool write_all(int fd, const char* bytes, std::size_t count) {
-  while (count > 0) {
-    const ssize_t written = ::write(fd, bytes, count);
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return false;
-    bytes += written;
-    count -= static_cast<std::size_t>(written);
-  }
-  return true;
-}
-
 }  // namespace
-
-void write_file_atomically(const std::filesystem::path& path, const void* bytes, std::size_t count) {
-  const std::string beside = path.string() + ".tmp";
-  const int fd = ::open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  bool good = fd >= 0 && write_all(fd, static_cast<const char*>(bytes), count) && ::fsync(fd) == 0;
-  int reason = errno;
-  if (fd >= 0 && ::close(fd) != 0 && good) {
-    good = false;
-    reason = errno;
-  }
-  if (good && ::rename(beside.c_str(), path.c_str()) != 0) {
-    good = false;
-    reason = errno;
-  }
-  if (!good) {
-    if (fd >= 0) ::unlink(beside.c_str());
-    fail("cannot write {} ({} bytes): {}", path.string(), count, std::strerror(reason));
-  }
-  sync_folder(path.parent_path());
-}
 
 std::int64_t Manifest::documents(const std::string& split) const {
   return sum(*this, split, &ShardSummary::documents);
@@ -97,7 +55,7 @@ void write_manifest(const std::filesystem::path& folder, const Manifest& manifes
     json["sources"].push_back({{"name", s.name}, {"licence", s.licence}, {"sha256", s.sha256}});
   json["pipeline"] = nlohmann::ordered_json::parse(manifest.info.pipeline);
   const std::string text = json.dump(2) + "\n";
-  write_file_atomically(folder / "manifest.json", text.data(), text.size());
+  write_file(folder / "manifest.json", text);
 }
 
 Manifest read_manifest(const std::filesystem::path& folder) {

@@ -26,7 +26,4 @@ Manifest read_manifest(const std::filesystem::path& folder);
 /// Written beside, fsynced, renamed. Error naming the file on failure.
 void write_manifest(const std::filesystem::path& folder, const Manifest& manifest);
 
-/// Writes `bytes` to PATH.tmp, fsyncs and renames it to PATH. On failure removes PATH.tmp and throws Error naming PATH.
-void write_file_atomically(const std::filesystem::path& path, const void* bytes, std::size_t count);
-
 }  // namespace dujiang::data

@@ -9,6 +9,7 @@
 #include "data/shard/hdf5_handle.h"
 #include "data/shard/manifest.h"
 #include "framework/base/check.h"
+#include "framework/base/files.h"
 
 namespace dujiang::data {
 namespace {
@@ -168,7 +169,7 @@ ShardSummary ShardWriter::finish() {
   builder.attribute("pipeline", info_.pipeline);
 
   const auto image = builder.image();
-  write_file_atomically(path_, image.data(), image.size());
+  write_file(path_, {reinterpret_cast<const char*>(image.data()), image.size()});
   return {path_.filename().string(),
           split_,
           documents(),

@@ -2,8 +2,8 @@
 
 #include <sentencepiece_processor.h>
 
-#include "data/corpus/sha256.h"
-#include "data/corpus/utf8.h"
+#include "data/text/sha256.h"
+#include "data/text/utf8.h"
 #include "framework/base/check.h"
 
 namespace dujiang::data {

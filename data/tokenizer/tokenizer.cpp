@@ -2,7 +2,7 @@
 
 #include <filesystem>
 
-#include "data/corpus/utf8.h"
+#include "data/text/utf8.h"
 #include "data/tokenizer/sentencepiece_tokenizer.h"
 #include "framework/base/check.h"
 

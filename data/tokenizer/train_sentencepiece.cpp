@@ -7,7 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "data/corpus/utf8.h"
+#include "data/text/utf8.h"
 #include "data/tokenizer/sentencepiece_tokenizer.h"
 #include "data/tokenizer/train.h"
 #include "framework/base/check.h"

@@ -17,7 +17,7 @@
 
 #include "framework/base/check.h"
 #include "framework/train/agreement.h"
-#include "framework/train/files.h"
+#include "framework/base/files.h"
 
 namespace dujiang::train {
 

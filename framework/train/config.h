@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "comm/watch/watchdog.h"
-#include "data/corpus/pipeline.h"
+#include "data/corpus/build/pipeline.h"
 #include "data/loader/sampler.h"
 #include "framework/models/model_config.h"
 

@@ -13,7 +13,7 @@
 
 #include "comm/communicator.h"
 #include "framework/nn/module.h"
-#include "framework/train/files.h"
+#include "framework/base/files.h"
 #include "framework/train/safetensors.h"
 
 namespace dujiang::train {

@@ -1,6 +1,6 @@
 #include <limits>
 
-#include "framework/train/files.h"
+#include "framework/base/files.h"
 #include "framework/train/safetensors_parts.h"
 
 namespace dujiang::train {

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "data/corpus/pipeline.h"
+#include "data/corpus/build/pipeline.h"
 #include "framework/base/check.h"
 #include "tests/support/temp_folder.h"
 
@@ -14,7 +14,7 @@ using dujiang::test::TempFolder;
 
 namespace {
 
-const Counts& dropped(const CorpusReport& report, Rule rule) {
+const PipelineCounts& dropped(const CorpusReport& report, Rule rule) {
   return report.filter.dropped[static_cast<std::size_t>(rule)];
 }
 
@@ -38,7 +38,7 @@ BOOST_AUTO_TEST_CASE(every_dropped_byte_is_counted_under_its_rule) {
   config.sources[0].on_error = OnError::skip;
   config.filter = {.han_lines = true, .min_han = 4, .min_han_share = 0.3, .drop_duplicate_lines = true, .min_chars = 2};
   std::vector<std::string> kept;
-  const CorpusReport report = build_corpus(config, [&](TextDocument&& document) { kept.push_back(document.text); });
+  const CorpusReport report = build_corpus(config, [&](PipelineDocument&& document) { kept.push_back(document.text); });
   BOOST_TEST(kept == (std::vector<std::string>{"都江堰水利工程\n成都平原的水", "岷江之水天上来"}),
              boost::test_tools::per_element());
 
@@ -53,8 +53,8 @@ BOOST_AUTO_TEST_CASE(every_dropped_byte_is_counted_under_its_rule) {
   BOOST_TEST(dropped(report, Rule::short_document).documents == 2u);
   BOOST_TEST(report.kept_by_source[0].documents == 2u);
   // The identity itself, figured here and not by the report.
-  Counts out = report.filter.kept;
-  for (const Counts& counts : report.filter.dropped) {
+  PipelineCounts out = report.filter.kept;
+  for (const PipelineCounts& counts : report.filter.dropped) {
     out.documents += counts.documents;
     out.lines += counts.lines;
     out.bytes += counts.bytes;
@@ -89,12 +89,12 @@ BOOST_AUTO_TEST_CASE(exact_duplicate_documents_are_kept_once_across_files) {
   folder.write("c.txt", "岷江水");
   CorpusConfig config = config_of({folder / "*.txt"});
   std::vector<std::string> paths;
-  const CorpusReport report = build_corpus(config, [&](TextDocument&& document) { paths.push_back(document.path); });
+  const CorpusReport report = build_corpus(config, [&](PipelineDocument&& document) { paths.push_back(document.path); });
   BOOST_TEST(paths == (std::vector<std::string>{folder / "a.txt", folder / "c.txt"}), boost::test_tools::per_element());
   BOOST_TEST(dropped(report, Rule::duplicate_document).documents == 1u);
   BOOST_TEST(report.files == 3u);
   config.filter.drop_duplicate_documents = false;
-  BOOST_TEST(build_corpus(config, [](TextDocument&&) {}).filter.kept.documents == 3u);
+  BOOST_TEST(build_corpus(config, [](PipelineDocument&&) {}).filter.kept.documents == 3u);
 }
 
 BOOST_AUTO_TEST_CASE(the_split_depends_on_text_and_seed_alone) {
@@ -110,7 +110,7 @@ BOOST_AUTO_TEST_CASE(the_split_depends_on_text_and_seed_alone) {
     config.held_out_share = 0.1;
     config.seed = seed;
     std::map<std::string, bool> out;
-    const CorpusReport report = build_corpus(config, [&](TextDocument&& d) { out[d.text] = d.held_out; });
+    const CorpusReport report = build_corpus(config, [&](PipelineDocument&& d) { out[d.text] = d.held_out; });
     BOOST_TEST(report.train.documents + report.held_out.documents == out.size());
     // 4 standard deviations of a binomial draw at p = 0.1
     const double n = static_cast<double>(out.size());
@@ -129,7 +129,7 @@ BOOST_AUTO_TEST_CASE(the_split_depends_on_text_and_seed_alone) {
 
 BOOST_AUTO_TEST_CASE(an_empty_corpus_is_refused_and_says_what_dropped_it) {
   const TempFolder folder;
-  const auto build = [](const CorpusConfig& config) { build_corpus(config, [](TextDocument&&) {}); };
+  const auto build = [](const CorpusConfig& config) { build_corpus(config, [](PipelineDocument&&) {}); };
   CorpusConfig config = config_of({folder.write("a.txt", "only English\n")});
   config.filter.han_lines = true;
   BOOST_CHECK_EXCEPTION(build(config), UserError, says("nothing is left", "few_han dropped 0 documents and 1 lines"));

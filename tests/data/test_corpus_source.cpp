@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "data/corpus/markup.h"
-#include "data/corpus/sha256.h"
-#include "data/corpus/source.h"
-#include "data/corpus/utf8.h"
+#include "data/corpus/read/markup.h"
+#include "data/text/sha256.h"
+#include "data/corpus/read/source.h"
+#include "data/text/utf8.h"
 #include "framework/base/check.h"
 #include "tests/support/temp_folder.h"
 

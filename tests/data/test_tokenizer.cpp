@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "data/corpus/sha256.h"
-#include "data/corpus/utf8.h"
+#include "data/text/sha256.h"
+#include "data/text/utf8.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/train.h"
 #include "framework/base/check.h"

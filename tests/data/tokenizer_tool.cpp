@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "data/corpus/pipeline.h"
+#include "data/corpus/build/pipeline.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/train.h"
 #include "framework/base/check.h"
@@ -22,7 +22,7 @@ void train(const std::string& out, int vocab_size, const std::vector<std::string
   std::vector<std::string> texts;
   CorpusConfig config;
   config.sources.push_back({.name = "input", .files = globs});
-  build_corpus(config, [&](TextDocument&& document) { texts.push_back(std::move(document.text)); });
+  build_corpus(config, [&](PipelineDocument&& document) { texts.push_back(std::move(document.text)); });
   std::size_t at = 0;
   const auto next = [&](std::string& text) {
     if (at == texts.size()) return false;
@@ -38,7 +38,7 @@ void encode(const std::string& dir, const std::vector<std::string>& globs) {
   CorpusConfig config;
   config.sources.push_back({.name = "input", .files = globs});
   std::size_t chars = 0, tokens = 0;
-  build_corpus(config, [&](TextDocument&& document) {
+  build_corpus(config, [&](PipelineDocument&& document) {
     const std::vector<std::int32_t> ids = tokenizer->encode(document.text);
     DUJIANG_CHECK(tokenizer->decode(ids) == document.text, "{} at {}: decoding does not give the text back",
                   document.path, document.offset);

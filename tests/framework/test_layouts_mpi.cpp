@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "comm/bootstrap.h"
-#include "data/corpus/input.h"
+#include "data/corpus/read/input.h"
 #include "data/loader/loader.h"
 #include "framework/train/agreement.h"
 #include "framework/train/evaluate.h"

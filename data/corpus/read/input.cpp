@@ -1,4 +1,4 @@
-#include "data/corpus/input.h"
+#include "data/corpus/read/input.h"
 
 #include <zlib.h>
 #include <zstd.h>

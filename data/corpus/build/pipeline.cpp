@@ -1,4 +1,4 @@
-#include "data/corpus/pipeline.h"
+#include "data/corpus/build/pipeline.h"
 
 #include "framework/base/check.h"
 
@@ -6,7 +6,7 @@ namespace dujiang::data {
 
 namespace {
 
-void add(Counts& counts, std::string_view text) {
+void add(PipelineCounts& counts, std::string_view text) {
   ++counts.documents;
   counts.bytes += text.size();
   ++counts.lines;
@@ -16,7 +16,7 @@ void add(Counts& counts, std::string_view text) {
 [[noreturn]] void fail_empty(const CorpusReport& report) {
   std::string drops;
   for (int r = 0; r < rule_count; ++r) {
-    const Counts& dropped = report.filter.dropped[static_cast<std::size_t>(r)];
+    const PipelineCounts& dropped = report.filter.dropped[static_cast<std::size_t>(r)];
     if (dropped.documents + dropped.lines == 0) continue;
     drops += fmt::format("; {} dropped {} documents and {} lines", rule_name(static_cast<Rule>(r)), dropped.documents,
                          dropped.lines);
@@ -27,7 +27,7 @@ void add(Counts& counts, std::string_view text) {
 
 }  // namespace
 
-CorpusReport build_corpus(const CorpusConfig& config, const std::function<void(TextDocument&&)>& sink) {
+CorpusReport build_corpus(const CorpusConfig& config, const std::function<void(PipelineDocument&&)>& sink) {
   if (config.sources.empty()) fail_user("corpus: no sources; name at least one with files");
   if (!(config.held_out_share >= 0 && config.held_out_share < 1)) {
     fail_user("corpus: held_out_share must lie in [0, 1), found {}", config.held_out_share);
@@ -42,7 +42,7 @@ CorpusReport build_corpus(const CorpusConfig& config, const std::function<void(T
         filter.count_unreadable(raw.raw_bytes);
         return;
       }
-      TextDocument document;
+      PipelineDocument document;
       if (!filter.apply(raw.text, document.hash128)) return;
       document.text = std::move(raw.text);
       document.source_index = static_cast<int>(s);

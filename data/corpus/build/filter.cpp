@@ -1,15 +1,15 @@
-#include "data/corpus/filter.h"
+#include "data/corpus/build/filter.h"
 
 #include <xxhash.h>
 
-#include "data/corpus/utf8.h"
+#include "data/text/utf8.h"
 #include "framework/base/check.h"
 
 namespace dujiang::data {
 
 namespace {
 
-Counts& operator+=(Counts& a, const Counts& b) {
+PipelineCounts& operator+=(PipelineCounts& a, const PipelineCounts& b) {
   a.documents += b.documents;
   a.lines += b.lines;
   a.bytes += b.bytes;
@@ -35,11 +35,6 @@ bool enough_han(std::string_view line, int min_han, double min_share) {
 
 }  // namespace
 
-Hash128 hash128(std::string_view bytes) {
-  const XXH128_hash_t hash = XXH3_128bits(bytes.data(), bytes.size());
-  return {hash.low64, hash.high64};
-}
-
 std::string_view rule_name(Rule rule) {
   constexpr std::array<std::string_view, rule_count> names{"unreadable", "few_han", "duplicate_line", "short_document",
                                                            "duplicate_document"};
@@ -47,8 +42,8 @@ std::string_view rule_name(Rule rule) {
 }
 
 void FilterReport::check() const {
-  Counts out = kept;
-  for (const Counts& counts : dropped) out += counts;
+  PipelineCounts out = kept;
+  for (const PipelineCounts& counts : dropped) out += counts;
   DUJIANG_CHECK(out.documents == input.documents && out.lines == input.lines && out.bytes == input.bytes,
                 "corpus: counts don't add up: {} documents, {} lines, {} bytes came in; {}, {}, {} are kept or dropped",
                 input.documents, input.lines, input.bytes, out.documents, out.lines, out.bytes);
@@ -70,12 +65,12 @@ void Filter::count_unreadable(std::uint64_t bytes) {
 // Works in place: the kept lines move to the front.
 void Filter::filter_lines(std::string& text) {
   std::size_t kept = 0;
-  Counts* last_dropped = nullptr;
+  PipelineCounts* last_dropped = nullptr;
   for (std::size_t begin = 0; begin < text.size();) {
     const std::size_t end = std::min(text.find('\n', begin), text.size());
     const std::string_view line(text.data() + begin, end - begin);
     const bool blank = line.find_first_not_of(" \t") == line.npos;
-    Counts* drop = nullptr;
+    PipelineCounts* drop = nullptr;
     if (config_.han_lines && !enough_han(line, config_.min_han, config_.min_han_share)) {
       drop = &dropped(Rule::few_han);
     } else if (config_.drop_duplicate_lines && !blank && !lines_.insert(data::hash128(line)).second) {
@@ -99,7 +94,7 @@ void Filter::filter_lines(std::string& text) {
 bool Filter::apply(std::string& text, Hash128& hash) {
   report_.input += {1, count_lines(text), text.size()};
   if (config_.han_lines || config_.drop_duplicate_lines) filter_lines(text);
-  const Counts left{1, count_lines(text), text.size()};
+  const PipelineCounts left{1, count_lines(text), text.size()};
   if (static_cast<std::int64_t>(count_chars(text)) < config_.min_chars) {
     dropped(Rule::short_document) += left;
     return false;

@@ -8,16 +8,9 @@
 #include <unordered_set>
 #include <vector>
 
+#include "data/text/hash.h"
+
 namespace dujiang::data {
-
-using Hash128 = std::array<std::uint64_t, 2>;  // XXH3-128: low, high
-
-/// XXH3 128-bit of the bytes.
-Hash128 hash128(std::string_view bytes);
-
-struct Hash128Hasher {
-  std::size_t operator()(const Hash128& h) const { return h[0]; }
-};
 
 struct FilterConfig {
   bool han_lines = false;             // keep only lines that pass both limits below
@@ -33,7 +26,7 @@ inline constexpr int rule_count = 5;
 std::string_view rule_name(Rule rule);
 
 /// bytes are those of cleaned text (of raw text for `unreadable`).
-struct Counts {
+struct PipelineCounts {
   std::uint64_t documents = 0;
   std::uint64_t lines = 0;
   std::uint64_t bytes = 0;
@@ -42,8 +35,8 @@ struct Counts {
 /// What went in, stayed and was dropped: input = kept + the sum of dropped, in each of the three figures. A document
 /// whose lines were all dropped counts as short_document with the bytes and lines that were left: none.
 struct FilterReport {
-  Counts input, kept;
-  std::array<Counts, rule_count> dropped;
+  PipelineCounts input, kept;
+  std::array<PipelineCounts, rule_count> dropped;
   /// Error when the figures don't add up.
   void check() const;
 };
@@ -55,13 +48,13 @@ class Filter {
   explicit Filter(const FilterConfig& config);
   /// Filters the text in place. True: it stays, and `hash` is its hash. False: it goes.
   bool apply(std::string& text, Hash128& hash);
-  /// Counts a document the reader had to skip.
+  /// PipelineCounts a document the reader had to skip.
   void count_unreadable(std::uint64_t bytes);
   const FilterReport& report() const { return report_; }
 
  private:
   void filter_lines(std::string& text);
-  Counts& dropped(Rule rule) { return report_.dropped[static_cast<std::size_t>(rule)]; }
+  PipelineCounts& dropped(Rule rule) { return report_.dropped[static_cast<std::size_t>(rule)]; }
 
   FilterConfig config_;
   FilterReport report_;

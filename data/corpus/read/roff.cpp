@@ -3,9 +3,9 @@
 #include <utility>
 #include <vector>
 
-#include "data/corpus/fill.h"
-#include "data/corpus/markup.h"
-#include "data/corpus/utf8.h"
+#include "data/corpus/read/fill.h"
+#include "data/corpus/read/markup.h"
+#include "data/text/utf8.h"
 
 namespace dujiang::data {
 

@@ -1,4 +1,4 @@
-#include "framework/train/files.h"
+#include "framework/base/files.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -13,7 +13,7 @@
 
 #include "framework/base/check.h"
 
-namespace dujiang::train {
+namespace dujiang {
 namespace {
 
 constexpr std::size_t longest_write = std::size_t{1} << 30;  // Linux writes less than 2 GiB at once
@@ -126,4 +126,4 @@ void sync_directory(const std::filesystem::path& dir) {
   if (!synced) fail_user("{}: cannot be made durable: {}", dir.string(), std::strerror(error));
 }
 
-}  // namespace dujiang::train
+}  // namespace dujiang

@@ -1,4 +1,4 @@
-#include "data/corpus/source.h"
+#include "data/corpus/read/source.h"
 
 #include <simdjson.h>
 
@@ -7,9 +7,9 @@
 #include <filesystem>
 #include <set>
 
-#include "data/corpus/input.h"
-#include "data/corpus/markup.h"
-#include "data/corpus/utf8.h"
+#include "data/corpus/read/input.h"
+#include "data/corpus/read/markup.h"
+#include "data/text/utf8.h"
 #include "framework/base/check.h"
 
 namespace dujiang::data {

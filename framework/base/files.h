@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <string_view>
 
-namespace dujiang::train {
+namespace dujiang {
 
 /// An open file that is written from front to back. Removes itself unless commit() was reached.
 class DurableFile {
@@ -57,4 +57,4 @@ void copy_file_durably(const std::filesystem::path& from, const std::filesystem:
 /// Makes the directory's entries (new, renamed, removed files) last.
 void sync_directory(const std::filesystem::path& dir);
 
-}  // namespace dujiang::train
+}  // namespace dujiang

@@ -1,4 +1,4 @@
-#include "data/corpus/markup.h"
+#include "data/corpus/read/markup.h"
 
 namespace dujiang::data {
 

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "data/corpus/filter.h"
-#include "data/corpus/source.h"
+#include "data/corpus/build/filter.h"
+#include "data/corpus/read/source.h"
 
 namespace dujiang::data {
 
@@ -18,7 +18,7 @@ struct CorpusConfig {
   std::uint64_t seed = 1;       // of the split
 };
 
-struct TextDocument {
+struct PipelineDocument {
   std::string text;
   int source_index = 0;  // into CorpusConfig::sources
   std::string path;
@@ -29,14 +29,14 @@ struct TextDocument {
 
 struct CorpusReport {
   FilterReport filter;
-  std::vector<Counts> kept_by_source;
-  Counts train, held_out;
+  std::vector<PipelineCounts> kept_by_source;
+  PipelineCounts train, held_out;
   std::uint64_t files = 0;
   std::uint64_t nul_bytes = 0;  // dropped from documents
 };
 
 /// Runs the pipeline and hands each kept document to `sink`. UserError: see read_source; a value out of range; a
 /// corpus of which nothing is kept (the message says which rules dropped it).
-CorpusReport build_corpus(const CorpusConfig& config, const std::function<void(TextDocument&&)>& sink);
+CorpusReport build_corpus(const CorpusConfig& config, const std::function<void(PipelineDocument&&)>& sink);
 
 }  // namespace dujiang::data

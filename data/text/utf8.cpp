@@ -1,4 +1,4 @@
-#include "data/corpus/utf8.h"
+#include "data/text/utf8.h"
 
 #include <simdjson.h>
 #include <unicode/uscript.h>

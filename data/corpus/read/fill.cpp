@@ -1,6 +1,6 @@
-#include "data/corpus/fill.h"
+#include "data/corpus/read/fill.h"
 
-#include "data/corpus/utf8.h"
+#include "data/text/utf8.h"
 
 namespace dujiang::data {
 

@@ -1,4 +1,4 @@
-#include "data/corpus/sha256.h"
+#include "data/text/sha256.h"
 
 #include <openssl/evp.h>
 

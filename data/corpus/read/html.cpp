@@ -3,8 +3,8 @@
 #include <memory>
 #include <vector>
 
-#include "data/corpus/fill.h"
-#include "data/corpus/markup.h"
+#include "data/corpus/read/fill.h"
+#include "data/corpus/read/markup.h"
 
 namespace dujiang::data {
 

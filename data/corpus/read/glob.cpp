@@ -6,7 +6,7 @@
 #include <system_error>
 #include <vector>
 
-#include "data/corpus/input.h"
+#include "data/corpus/read/input.h"
 
 namespace dujiang::data {
 
