@@ -14,9 +14,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "data/shard/dataset_writer.h"
 #include "data/text/sha256.h"
 #include "data/text/utf8.h"
-#include "data/shard/dataset_writer.h"
 #include "data/tokenizer/tokenizer.h"
 #include "framework/base/check.h"
 #include "framework/base/files.h"

@@ -1,6 +1,5 @@
 #include "data/shard/manifest.h"
 
-
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>

@@ -16,8 +16,8 @@
 #include <set>
 
 #include "framework/base/check.h"
-#include "framework/train/agreement.h"
 #include "framework/base/files.h"
+#include "framework/train/agreement.h"
 
 namespace dujiang::train {
 

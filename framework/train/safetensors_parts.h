@@ -12,8 +12,8 @@
 #include <vector>
 
 #include "comm/communicator.h"
-#include "framework/nn/module.h"
 #include "framework/base/files.h"
+#include "framework/nn/module.h"
 #include "framework/train/safetensors.h"
 
 namespace dujiang::train {

@@ -89,7 +89,8 @@ BOOST_AUTO_TEST_CASE(exact_duplicate_documents_are_kept_once_across_files) {
   folder.write("c.txt", "岷江水");
   CorpusConfig config = config_of({folder / "*.txt"});
   std::vector<std::string> paths;
-  const CorpusReport report = build_corpus(config, [&](PipelineDocument&& document) { paths.push_back(document.path); });
+  const CorpusReport report =
+      build_corpus(config, [&](PipelineDocument&& document) { paths.push_back(document.path); });
   BOOST_TEST(paths == (std::vector<std::string>{folder / "a.txt", folder / "c.txt"}), boost::test_tools::per_element());
   BOOST_TEST(dropped(report, Rule::duplicate_document).documents == 1u);
   BOOST_TEST(report.files == 3u);

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "data/corpus/read/markup.h"
-#include "data/text/sha256.h"
 #include "data/corpus/read/source.h"
+#include "data/text/sha256.h"
 #include "data/text/utf8.h"
 #include "framework/base/check.h"
 #include "tests/support/temp_folder.h"
