@@ -1,0 +1,57 @@
+#pragma once
+// Byte-level BPE: the tokenizers of GPT-2, Llama 3, Qwen2/3, DeepSeek-V3, and those that Dujiang trains.
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "data/tokenizer/bpe_model.h"
+#include "data/tokenizer/tokenizer.h"
+
+namespace dujiang::data {
+
+/// What to do with the text of a special token inside a text.
+enum class Specials {
+  as_text,  ///< it is text like any other: what corpora want
+  match,    ///< it becomes the special id, as Hugging Face does unless told otherwise
+};
+
+/// Ids equal those of Hugging Face's `tokenizers` without its post-processor. Added tokens that aren't special are
+/// matched in any case. Takes time linear in the text (times the logarithm of the longest piece).
+class ByteBpeTokenizer final : public Tokenizer {
+ public:
+  /// `sha256` names the model; `notes` as read_tokenizer_json gives them.
+  explicit ByteBpeTokenizer(BpeModel model, std::string sha256 = "", std::vector<std::string> notes = {});
+  ~ByteBpeTokenizer() override;
+
+  /// As Specials::as_text. With a model that normalises, decode gives the NFC of the text.
+  std::vector<std::int32_t> encode(std::string_view text) const override;
+  std::vector<std::int32_t> encode(std::string_view text, Specials specials) const;
+  std::string_view token_bytes(std::int32_t id) const override;
+  /// The highest id + 1.
+  std::int32_t vocab_size() const override;
+  std::int32_t bos_id() const override { return model_.bos; }
+  std::int32_t eos_id() const override { return model_.eos; }
+  std::int32_t unk_id() const override { return model_.unk; }
+  std::int32_t pad_id() const override { return model_.pad; }
+  const std::string& sha256() const override { return sha256_; }
+
+  const BpeModel& model() const { return model_; }
+  /// What a user should know once: that text is normalised, what of the files is without effect. One sentence each.
+  const std::vector<std::string>& notes() const { return notes_; }
+
+ private:
+  struct Tables;   // what encode looks up
+  struct Scratch;  // what one thread writes while it encodes
+
+  BpeModel model_;
+  std::string sha256_;
+  std::vector<std::string> notes_;
+  std::unique_ptr<const Tables> tables_;
+};
+
+/// Loads `dir`/tokenizer.json (and tokenizer_config.json); the hash is over the bytes of both.
+std::unique_ptr<ByteBpeTokenizer> load_byte_bpe(const std::string& dir);
+
+}  // namespace dujiang::data
