@@ -16,4 +16,7 @@ struct Edge {
   Twin twin;
 };
 
+/// The phases whose files, one a partition, hold edges.
+inline constexpr std::string_view exact_edges = "exact_edges", near_edges = "near_edges";
+
 }  // namespace dujiang::data

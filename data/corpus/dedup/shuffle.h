@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -16,7 +17,7 @@ namespace dujiang::data {
 /// A file of fixed-size records in sections, written from front to back, whole or not at all.
 class SectionWriter {
  public:
-  /// UserError naming the file when it can't be created.
+  /// Makes the file's folder where there is none. UserError naming the file when it can't be created.
   SectionWriter(std::filesystem::path path, std::size_t record_size, std::uint64_t sections);
   /// Sections may be left out but not gone back to.
   void append(std::uint64_t section, const void* records, std::size_t count);
@@ -28,13 +29,15 @@ class SectionWriter {
 
  private:
   void close_section();
+  void flush();
 
   DurableFile file_;
   std::size_t record_size_;
-  std::uint64_t records_ = 0;
+  std::uint64_t records_ = 0, section_ = 0;
   std::vector<Entry> index_;
   struct Hasher;
-  std::shared_ptr<Hasher> hasher_;
+  std::shared_ptr<Hasher> hasher_;  // of the section that is being written
+  std::string buffer_;
 };
 
 /// Reads such a file by sections or by records, without keeping any of it.
@@ -90,9 +93,16 @@ class Shuffle {
   std::vector<std::vector<Record>> sections_;
 };
 
-/// The section of hashes that are spread evenly over 64 bits.
+/// Splitmix64's finaliser, a bijection: every bit of x moves every bit of the result.
+constexpr std::uint64_t mixed(std::uint64_t x) {
+  x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
+  x = (x ^ x >> 27) * 0x94D049BB133111EBu;
+  return x ^ x >> 31;
+}
+
+/// The section of a hash that is spread evenly over 64 bits.
 constexpr std::uint64_t section_of(std::uint64_t hash, std::uint64_t sections) {
-  return static_cast<std::uint64_t>(static_cast<unsigned __int128>(hash) * sections >> 64);
+  return (hash >> 32) * sections >> 32;
 }
 
 }  // namespace dujiang::data

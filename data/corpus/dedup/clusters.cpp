@@ -1,0 +1,179 @@
+#include "data/corpus/dedup/clusters.h"
+
+#include <algorithm>
+#include <limits>
+#include <memory>
+
+#include "data/corpus/dedup/shuffle.h"
+#include "data/corpus/piece_file.h"
+#include "framework/base/check.h"
+
+namespace dujiang::data {
+namespace {
+
+constexpr std::string_view phase = "clusters";
+
+// The documents that have an edge, as the nodes of a forest: a node's root is the first document of its cluster.
+class Clusters {
+ public:
+  Clusters(const DedupWork& work, std::vector<std::string_view> edge_phases)
+      : work_(work), edge_phases_(std::move(edge_phases)) {
+    find_documents();
+    const std::size_t n = documents_.size();
+    DUJIANG_CHECK(n < std::numeric_limits<std::uint32_t>::max(), "{} documents have twins: more than 2^32", n);
+    parent_.resize(n);
+    for (std::size_t i = 0; i < n; ++i) parent_[i] = static_cast<std::uint32_t>(i);
+    hash_.resize(n);
+    for_each_edge([&](const Edge& edge) {
+      const auto a = node(edge.a), b = node(edge.b);
+      hash_[a] = edge.hash_a;
+      hash_[b] = edge.hash_b;
+      const auto x = root(a), y = root(b);
+      parent_[std::max(x, y)] = std::min(x, y);
+    });
+    for (std::uint32_t i = 0; i < n; ++i) parent_[i] = root(i);
+  }
+
+  void choose(const ClusterConfig& config) {
+    kept_ = parent_;
+    if (config.keep == Keep::first) return;
+    std::vector<double> best(documents_.size(), -std::numeric_limits<double>::infinity());
+    std::unique_ptr<PieceReader> reader;
+    for (std::uint32_t i = 0; i < documents_.size(); ++i) {
+      const auto piece = piece_of(documents_[i]);
+      if (i == 0 || piece != piece_of(documents_[i - 1])) reader = std::make_unique<PieceReader>(work_.texts(piece));
+      const double merit = merit_of(reader->records()[index_of(documents_[i])], config);
+      // Documents come in order, so that of equal ones the first stays.
+      if (merit > best[parent_[i]]) {
+        best[parent_[i]] = merit;
+        kept_[parent_[i]] = i;
+      }
+    }
+  }
+
+  void write(const std::filesystem::path& path) const {
+    std::vector<std::uint64_t> cluster(documents_.size(), ~std::uint64_t{0});  // by root
+    for (std::size_t i = 0; i < documents_.size(); ++i) cluster[parent_[i]] = std::min(cluster[parent_[i]], hash_[i]);
+    const auto nearness = similarities();
+    SectionWriter writer(path, sizeof(Member), work_.pieces);
+    for (std::uint32_t i = 0; i < documents_.size(); ++i) {
+      const auto kept = kept_[parent_[i]];
+      const bool same = hash_[i] == hash_[kept];
+      const Member member{cluster[parent_[i]],
+                          documents_[kept],
+                          index_of(documents_[i]),
+                          same ? 1 : nearness[i],
+                          i == kept ? Twin::none
+                          : same    ? Twin::exact
+                                    : Twin::near,
+                          0};
+      writer.append(piece_of(documents_[i]), &member, 1);
+    }
+    writer.commit();
+  }
+
+ private:
+  static double merit_of(const PieceWriter::Record& record, const ClusterConfig& config) {
+    constexpr double none = std::numeric_limits<double>::lowest();
+    switch (config.keep) {
+      case Keep::longest:
+        return static_cast<double>(record.end - record.begin);
+      case Keep::priority:
+        return record.source < config.priority.size() ? config.priority[record.source] : none;
+      case Keep::quality:
+        return record.quality == record.quality ? record.quality : none;
+      case Keep::first:
+        break;
+    }
+    return none;
+  }
+
+  template <class Body>
+  void for_each_edge(Body&& body) const {
+    std::vector<Edge> edges;
+    for (const auto edge_phase : edge_phases_) {
+      for (std::uint64_t p = 0; p < work_.partitions; ++p) {
+        const SectionReader reader(work_.file(edge_phase, p), sizeof(Edge));
+        for (std::uint64_t s = 0; s < reader.sections(); ++s) {
+          edges.clear();
+          reader.append_section(s, edges);
+          for (const auto& edge : edges) body(edge);
+        }
+      }
+    }
+  }
+
+  void find_documents() {
+    const auto tidy = [&] {
+      std::sort(documents_.begin(), documents_.end());
+      documents_.erase(std::unique(documents_.begin(), documents_.end()), documents_.end());
+    };
+    std::size_t room = 1 << 20;
+    for_each_edge([&](const Edge& edge) {
+      documents_.push_back(edge.a);
+      documents_.push_back(edge.b);
+      if (documents_.size() < room) return;
+      tidy();
+      room = std::max(room, 2 * documents_.size());
+    });
+    tidy();
+  }
+
+  std::uint32_t node(DocumentId document) const {
+    return static_cast<std::uint32_t>(std::lower_bound(documents_.begin(), documents_.end(), document) -
+                                      documents_.begin());
+  }
+
+  std::uint32_t root(std::uint32_t i) {
+    while (parent_[i] != i) i = parent_[i] = parent_[parent_[i]];
+    return i;
+  }
+
+  // Of each node to the one of its cluster that stays, or the highest to any where there is no such edge.
+  std::vector<float> similarities() const {
+    std::vector<float> found(documents_.size(), 0);
+    std::vector<bool> direct(documents_.size());
+    for_each_edge([&](const Edge& edge) {
+      const auto a = node(edge.a), b = node(edge.b);
+      const auto kept = hash_[kept_[parent_[a]]];
+      const auto see = [&](std::uint32_t of, std::uint32_t other) {
+        const bool to_kept = hash_[other] == kept;
+        if (to_kept == direct[of]) found[of] = std::max(found[of], edge.similarity);
+        if (to_kept && !direct[of]) found[of] = edge.similarity;
+        if (to_kept) direct[of] = true;
+      };
+      see(a, b);
+      see(b, a);
+    });
+    return found;
+  }
+
+  const DedupWork& work_;
+  std::vector<std::string_view> edge_phases_;
+  std::vector<DocumentId> documents_;  // sorted; all that follows is by the index in it
+  std::vector<std::uint32_t> parent_;  // from the constructor's end on the root
+  std::vector<std::uint64_t> hash_;
+  std::vector<std::uint32_t> kept_;  // by root
+};
+
+}  // namespace
+
+std::vector<Phase> cluster_phases(const DedupWork& work, const ClusterConfig& config, bool exact, bool near) {
+  std::vector<std::string_view> edge_phases;
+  if (exact) edge_phases.push_back(exact_edges);
+  if (near) edge_phases.push_back(near_edges);
+  return {{phase, 1, [work](std::uint64_t) { return work.file(phase, 0); },
+           [=](std::uint64_t) {
+             Clusters clusters(work, edge_phases);
+             clusters.choose(config);
+             clusters.write(work.file(phase, 0));
+           }}};
+}
+
+std::vector<Member> read_members(const DedupWork& work, std::uint64_t piece) {
+  std::vector<Member> members;
+  SectionReader(work.file(phase, 0), sizeof(Member)).append_section(piece, members);
+  return members;
+}
+
+}  // namespace dujiang::data
