@@ -14,6 +14,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "data/corpus/build/order0.h"
 #include "data/shard/dataset_writer.h"
 #include "data/text/sha256.h"
 #include "data/text/utf8.h"
@@ -22,7 +23,6 @@
 #include "framework/base/files.h"
 #include "framework/base/threads.h"
 #include "launch/corpus.h"
-#include "launch/order0.h"
 
 namespace dujiang::launch {
 namespace {
@@ -117,7 +117,7 @@ void build_data(const train::Config& config, bool keep_text, const Report& repor
   if (keep_text) training = std::make_unique<TextFile>(folder / "train.txt");
 
   DocumentStream stream(corpus_of(config));
-  Order0 order0;
+  data::Order0 order0;
   Progress progress;
   std::int64_t documents = 0, tokens = 0;
   // Documents are encoded together, a thread each, and written in order.

@@ -1,9 +1,10 @@
 #include <boost/test/unit_test.hpp>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
-#include "launch/order0.h"
+#include "data/corpus/build/order0.h"
 
-using dujiang::launch::Order0;
+using dujiang::data::Order0;
 
 BOOST_AUTO_TEST_CASE(code_length_follows_the_training_frequencies) {
   Order0 model;
@@ -31,4 +32,14 @@ BOOST_AUTO_TEST_CASE(without_held_out_text_there_is_no_figure) {
   Order0 model;
   model.add_training("a");
   BOOST_TEST(model.bits_per_byte() == 0.0);
+}
+
+BOOST_AUTO_TEST_CASE(parts_add_up_to_the_whole_also_through_json) {
+  Order0 whole, left, right;
+  for (Order0* part : {&whole, &left}) part->add_training("都江堰分水"), part->add_held_out("江水");
+  for (Order0* part : {&whole, &right}) part->add_training("深淘滩，低作堰"), part->add_held_out("堰低");
+  left += nlohmann::json::parse(nlohmann::json(right).dump()).get<Order0>();
+  BOOST_TEST(left.bits_per_byte() == whole.bits_per_byte());
+  BOOST_TEST(left.training_chars() == 12);
+  BOOST_TEST(left.held_out_chars() == 4);
 }
