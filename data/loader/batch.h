@@ -4,10 +4,9 @@
 #include <cstdint>
 #include <vector>
 
-namespace dujiang::data {
+#include "data/shard/shard_format.h"  // no_label
 
-/// The label of a token that predicts nothing; its loss_weight is 0.
-inline constexpr std::int32_t no_label = -100;
+namespace dujiang::data {
 
 struct Batch {
   std::int64_t sequences = 0;

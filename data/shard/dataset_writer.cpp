@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <string_view>
+#include <tuple>
 
 #include "framework/base/check.h"
 
@@ -23,19 +24,38 @@ bool is_shard_name(std::string_view name) {
          std::ranges::all_of(name.substr(dash + 1), [](char c) { return c >= '0' && c <= '9'; });
 }
 
+/// Those of a call that was cut short.
+void remove_unlisted_shards(const std::filesystem::path& folder, const Manifest& manifest) {
+  std::vector<std::filesystem::path> left;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (is_shard_name(name) && std::ranges::find(manifest.shards, name, &ShardSummary::file) == manifest.shards.end())
+      left.push_back(entry.path());
+  }
+  for (const auto& path : left) std::filesystem::remove(path);
+}
+
 }  // namespace
 
 DatasetWriter::DatasetWriter(std::filesystem::path folder, DatasetInfo info, std::int64_t shard_tokens)
-    : folder_(std::move(folder)), info_(std::move(info)), shard_tokens_(shard_tokens) {
+    : DatasetWriter(folder, info, shard_tokens, Manifest{info, {}}) {
   std::error_code error;
   std::filesystem::create_directories(folder_, error);
   if (!std::filesystem::is_directory(folder_)) fail_user("{}: cannot create this folder", folder_.string());
   if (std::filesystem::exists(folder_ / "manifest.json"))
     fail_user("{}: holds a dataset already; remove the folder or name another", folder_.string());
-  std::vector<std::filesystem::path> left;
-  for (const auto& entry : std::filesystem::directory_iterator(folder_))
-    if (is_shard_name(entry.path().filename().string())) left.push_back(entry.path());
-  for (const auto& path : left) std::filesystem::remove(path);
+  remove_unlisted_shards(folder_, before_);
+}
+
+DatasetWriter DatasetWriter::append(const std::filesystem::path& folder, DatasetInfo info, std::int64_t shard_tokens) {
+  const Manifest before = extended(read_manifest(folder), info, {});  // refuses other tokenizers right away
+  remove_unlisted_shards(folder, before);
+  return {folder, std::move(info), shard_tokens, before};
+}
+
+DatasetWriter::DatasetWriter(std::filesystem::path folder, DatasetInfo info, std::int64_t shard_tokens, Manifest before)
+    : folder_(std::move(folder)), info_(std::move(info)), shard_tokens_(shard_tokens), before_(std::move(before)) {
+  for (const auto& split : before_.splits()) started_[split] = before_.shard_count(split);
 }
 
 void DatasetWriter::add(const std::string& split, const Document& document) {
@@ -49,7 +69,7 @@ void DatasetWriter::add(const std::string& split, const Document& document) {
   if (found == open_.end()) {
     if (!is_split_name(split))
       fail_user("{}: split '{}': use lower-case letters, digits and '_'", folder_.string(), split);
-    const auto path = folder_ / fmt::format("{}-{:05}.h5", split, started_[split]++);
+    const auto path = folder_ / shard_name(split, started_[split]++);
     found = open_.emplace(split, ShardWriter(path, split, info_)).first;
   }
   found->second.add(document);
@@ -59,9 +79,8 @@ Manifest DatasetWriter::finish() {
   for (auto& [split, writer] : open_) shards_.push_back(writer.finish());
   open_.clear();
   if (shards_.empty()) fail_user("{}: no documents, so no dataset", folder_.string());
-  std::ranges::sort(
-      shards_, [](const auto& a, const auto& b) { return std::pair(a.split, a.file) < std::pair(b.split, b.file); });
-  Manifest manifest{info_, std::move(shards_)};
+  std::ranges::sort(shards_, {}, [](const auto& s) { return std::tuple(s.split, s.file.size(), s.file); });
+  Manifest manifest = extended(std::move(before_), info_, std::move(shards_));
   write_manifest(folder_, manifest);
   return manifest;
 }

@@ -18,9 +18,14 @@ class DatasetWriter {
  public:
   static constexpr std::int64_t default_shard_tokens = std::int64_t{64} << 20;
 
-  /// Creates the folder. Refuses (UserError) one that holds a manifest: datasets do not change. Shards left there by a
+  /// Creates the folder. Refuses (UserError) one that holds a manifest. Shards left there by a
   /// call that was cut short are removed. A split begins a new shard once the current one holds `shard_tokens`.
   DatasetWriter(std::filesystem::path folder, DatasetInfo info, std::int64_t shard_tokens = default_shard_tokens);
+
+  /// Goes on with the dataset that is there: its shards stay, further ones follow them. UserError when it was made with
+  /// another tokenizer.
+  static DatasetWriter append(const std::filesystem::path& folder, DatasetInfo info,
+                              std::int64_t shard_tokens = default_shard_tokens);
 
   /// Appends a document to a split (lower-case letters, digits and '_'; by custom "train" and "valid"). Throws as
   /// ShardWriter does.
@@ -30,11 +35,14 @@ class DatasetWriter {
   Manifest finish();
 
  private:
+  DatasetWriter(std::filesystem::path folder, DatasetInfo info, std::int64_t shard_tokens, Manifest before);
+
   std::filesystem::path folder_;
   DatasetInfo info_;
   std::int64_t shard_tokens_;
+  Manifest before_;  // what was there
   std::map<std::string, ShardWriter> open_;
-  std::map<std::string, int> started_;
+  std::map<std::string, std::int64_t> started_;
   std::vector<ShardSummary> shards_;
 };
 

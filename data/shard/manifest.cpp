@@ -1,5 +1,7 @@
 #include "data/shard/manifest.h"
 
+#include <algorithm>
+#include <charconv>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -28,6 +30,10 @@ std::int64_t Manifest::tokens(const std::string& split) const {
   return sum(*this, split, &ShardSummary::tokens);
 }
 
+std::int64_t Manifest::shard_count(const std::string& split) const {
+  return std::ranges::count(shards, split, &ShardSummary::split);
+}
+
 std::vector<std::string> Manifest::splits() const {
   std::set<std::string> names;
   for (const auto& shard : shards) names.insert(shard.split);
@@ -42,19 +48,43 @@ void write_manifest(const std::filesystem::path& folder, const Manifest& manifes
   json["tokenizer_sha256"] = manifest.info.tokenizer_sha256;
   for (const auto& split : manifest.splits())
     json["splits"][split] = {{"documents", manifest.documents(split)}, {"tokens", manifest.tokens(split)}};
-  for (const auto& s : manifest.shards)
-    json["shards"].push_back({{"file", s.file},
-                              {"split", s.split},
-                              {"documents", s.documents},
-                              {"tokens", s.tokens},
-                              {"bytes", s.bytes},
-                              {"xxh3", fmt::format("{:016x}", s.xxh3)}});
+  json["shards"] = manifest.shards;
   json["sources"] = nlohmann::json::array();
   for (const auto& s : manifest.info.sources)
     json["sources"].push_back({{"name", s.name}, {"licence", s.licence}, {"sha256", s.sha256}});
   json["pipeline"] = nlohmann::ordered_json::parse(manifest.info.pipeline);
   const std::string text = json.dump(2) + "\n";
+  sync_directory(folder);  // the shards' names last before the list of them does
   write_file(folder / "manifest.json", text);
+}
+
+void to_json(nlohmann::ordered_json& json, const ShardSummary& s) {
+  json = {{"file", s.file},     {"split", s.split}, {"documents", s.documents},
+          {"tokens", s.tokens}, {"bytes", s.bytes}, {"xxh3", fmt::format("{:016x}", s.xxh3)}};
+}
+
+void from_json(const nlohmann::ordered_json& json, ShardSummary& s) {
+  const std::string digits = json.at("xxh3");
+  s = {json.at("file"), json.at("split"), json.at("documents"), json.at("tokens"), json.at("bytes"), 0};
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), s.xxh3, 16);
+  if (error != std::errc{} || end != digits.data() + digits.size() || digits.empty())
+    fail_user("shard {}: xxh3 \"{}\" is not a hexadecimal number", s.file, digits);
+}
+
+Manifest extended(Manifest manifest, const DatasetInfo& info, std::vector<ShardSummary> added) {
+  if (info.vocab_size != manifest.info.vocab_size || info.tokenizer_sha256 != manifest.info.tokenizer_sha256)
+    fail_user("a dataset made with tokenizer {} of {} tokens cannot grow by shards made with tokenizer {} of {} tokens",
+              manifest.info.tokenizer_sha256, manifest.info.vocab_size, info.tokenizer_sha256, info.vocab_size);
+  for (const auto& source : info.sources)
+    if (std::ranges::find(manifest.info.sources, source) == manifest.info.sources.end())
+      manifest.info.sources.push_back(source);
+  for (auto& shard : added) {
+    if (std::ranges::find(manifest.shards, shard.file, &ShardSummary::file) != manifest.shards.end())
+      fail_user("the dataset holds a shard named {} already", shard.file);
+    manifest.shards.push_back(std::move(shard));
+  }
+  std::ranges::stable_sort(manifest.shards, {}, &ShardSummary::split);
+  return manifest;
 }
 
 Manifest read_manifest(const std::filesystem::path& folder) {
@@ -73,13 +103,9 @@ Manifest read_manifest(const std::filesystem::path& folder) {
     for (const auto& s : json.at("sources"))
       manifest.info.sources.push_back({s.at("name"), s.at("licence"), s.at("sha256")});
     for (const auto& s : json.at("shards")) {
-      ShardSummary shard{s.at("file"), s.at("split"), s.at("documents"), s.at("tokens"), s.at("bytes"), 0};
-      const std::string digits = s.at("xxh3");
-      std::size_t used = 0;
-      shard.xxh3 = std::stoull(digits, &used, 16);
-      if (used != digits.size() || std::filesystem::path(shard.file).filename() != shard.file)
-        fail_user("{}: file \"{}\", xxh3 \"{}\": not a plain file name and a hexadecimal number", path.string(),
-                  shard.file, digits);
+      auto shard = s.get<ShardSummary>();
+      if (std::filesystem::path(shard.file).filename() != shard.file)
+        fail_user("{}: file \"{}\" is not a plain file name", path.string(), shard.file);
       manifest.shards.push_back(std::move(shard));
     }
     for (const auto& [split, totals] : json.at("splits").items())
@@ -87,9 +113,7 @@ Manifest read_manifest(const std::filesystem::path& folder) {
         fail_user("{}: the totals of split '{}' are {}, but its shards hold {} documents and {} tokens", path.string(),
                   split, totals.dump(), manifest.documents(split), manifest.tokens(split));
     return manifest;
-  } catch (const Error&) {
-    throw;
-  } catch (const std::exception& e) {  // from nlohmann::json or std::stoull
+  } catch (const nlohmann::json::exception& e) {
     fail_user("{}: not a dataset's manifest: {}", path.string(), e.what());
   }
 }

@@ -17,9 +17,14 @@ struct Manifest {
 
   std::int64_t documents(const std::string& split) const;
   std::int64_t tokens(const std::string& split) const;
+  std::int64_t shard_count(const std::string& split) const;
   /// The names of the splits, sorted.
   std::vector<std::string> splits() const;
 };
+
+/// What `manifest` becomes when a dataset grows: further shards of a split stand after those that were there, and
+/// further sources too. UserError when `info` is of another tokenizer or a shard's name is taken.
+Manifest extended(Manifest manifest, const DatasetInfo& info, std::vector<ShardSummary> added);
 
 /// FOLDER/manifest.json. UserError naming the file and the field when it is missing or malformed.
 Manifest read_manifest(const std::filesystem::path& folder);

@@ -4,7 +4,9 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <cmath>
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "data/shard/hdf5_handle.h"
 #include "data/shard/manifest.h"
@@ -44,6 +46,18 @@ class Builder {
     Hdf5Handle column(H5Dcreate2(file_, name, type, space, H5P_DEFAULT, plain_, H5P_DEFAULT), H5Dclose);
     check(column);
     check(H5Dwrite(column, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data));
+  }
+
+  /// A column with a row per token, and the checksums of its blocks.
+  void token_column(const char* name, const char* checksums_name, hid_t type, const void* data, std::size_t width,
+                    std::size_t tokens) {
+    const auto* bytes = static_cast<const std::uint8_t*>(data);
+    const std::size_t size = tokens * width;
+    std::vector<std::uint64_t> checksums;
+    for (std::size_t at = 0; at < size; at += block_bytes)
+      checksums.push_back(XXH3_64bits(bytes + at, std::min<std::size_t>(block_bytes, size - at)));
+    column(name, type, {tokens}, data);
+    column(checksums_name, H5T_STD_U64LE, {checksums.size()}, checksums.data());
   }
 
   void strings(const char* name, const std::vector<std::string>& values) {
@@ -116,28 +130,69 @@ ShardWriter::ShardWriter(std::filesystem::path path, std::string split, DatasetI
   info_.pipeline = pipeline.dump();  // one spelling, so that shard and manifest can be compared
 }
 
-void ShardWriter::add(const Document& document) {
+std::uint32_t ShardWriter::file_row(std::string_view path) {
+  const auto found = file_rows_.find(path);
+  if (found != file_rows_.end()) return found->second;
+  if (path.find('\0') != path.npos)
+    fail_user("{}: a source file's path holds a zero byte: {:.200}", path_.string(), path);
+  (paths_ += path) += '\0';
+  const auto row = static_cast<std::uint32_t>(file_rows_.size());
+  file_rows_.emplace(path, row);
+  return row;
+}
+
+void ShardWriter::check(const Document& document) const {
+  const auto refuse = [&]<class... Args>(fmt::format_string<Args...> what, Args&&... args) {
+    fail_user("{}: document {} {}", path_.string(), documents(), fmt::format(what, std::forward<Args>(args)...));
+  };
+  const auto fits = [&](std::int32_t token) { return token >= 0 && token < info_.vocab_size; };
+  const auto& [tokens, weights, labels] = std::tie(document.tokens, document.loss_weight, document.labels);
   if (document.source >= info_.sources.size())
-    fail_user("{}: document {} names source {}, but {} are listed", path_.string(), documents(), document.source,
-              info_.sources.size());
-  for (std::size_t i = 0; i < document.tokens.size(); ++i)
-    if (document.tokens[i] < 0 || document.tokens[i] >= info_.vocab_size)
-      fail_user("{}: token {} of document {} is {}, outside the vocabulary [0, {})", path_.string(), i, documents(),
-                document.tokens[i], info_.vocab_size);
+    refuse("names source {}, but {} are listed", document.source, info_.sources.size());
+  for (std::size_t i = 0; i < tokens.size(); ++i)
+    if (!fits(tokens[i])) refuse("has token {} at {}, outside the vocabulary [0, {})", tokens[i], i, info_.vocab_size);
+  if (!weights.empty() && weights.size() != tokens.size())
+    refuse("has {} loss weights for {} tokens", weights.size(), tokens.size());
+  for (std::size_t i = 0; i < weights.size(); ++i)
+    if (!std::isfinite(weights[i]) || weights[i] < 0)
+      refuse("has loss weight {} at {}, expected a finite one of at least 0", weights[i], i);
+  if (!labels.empty() && labels.size() != tokens.size())
+    refuse("has {} labels for {} tokens", labels.size(), tokens.size());
+  if (!tokens.empty() && this->tokens() > 0 && labels.empty() != labels_.empty())
+    refuse("has {}, unlike those before it: all documents bring labels or none", labels.empty() ? "none" : "labels");
+  for (std::size_t i = 0; i < labels.size(); ++i)
+    if (!fits(labels[i]) && labels[i] != no_label)
+      refuse("has label {} at {}, expected {} or one in the vocabulary [0, {})", labels[i], i, no_label,
+             info_.vocab_size);
+}
+
+void ShardWriter::add(const Document& document) {
+  check(document);
+  if (!document.loss_weight.empty()) {
+    weights_.resize(offsets_.back(), 1.0f);  // of the documents before, which brought none
+    weights_.insert(weights_.end(), document.loss_weight.begin(), document.loss_weight.end());
+  } else if (!weights_.empty()) {
+    weights_.resize(weights_.size() + document.tokens.size(), 1.0f);
+  }
+  labels_.insert(labels_.end(), document.labels.begin(), document.labels.end());
   token_bytes(info_.vocab_size) == 2 ? append<std::uint16_t>(tokens_, document.tokens)
                                      : append<std::uint32_t>(tokens_, document.tokens);
   offsets_.push_back(offsets_.back() + document.tokens.size());
   hashes_.insert(hashes_.end(), document.hash.begin(), document.hash.end());
   sources_.push_back(document.source);
   flags_.push_back(document.flags);
+  qualities_.push_back(document.quality);
+  clusters_.push_back(document.cluster);
+  files_.push_back(file_row(document.file));
+  raw_offsets_.push_back(document.offset);
+  raw_bytes_.push_back(document.bytes);
+  encodings_.push_back(document.encoding);
+  scripts_.push_back(document.script);
 }
 
 ShardSummary ShardWriter::finish() {
   if (tokens() == 0)
     fail_user("{}: no text for split '{}': {} documents hold no tokens", path_.string(), split_, documents());
-  std::vector<std::uint64_t> checksums;
-  for (std::size_t at = 0; at < tokens_.size(); at += block_bytes)
-    checksums.push_back(XXH3_64bits(tokens_.data() + at, std::min<std::size_t>(block_bytes, tokens_.size() - at)));
   std::vector<std::string> names, licences, sha256s;
   for (const auto& source : info_.sources) {
     names.push_back(source.name);
@@ -147,19 +202,35 @@ ShardSummary ShardWriter::finish() {
 
   const Hdf5Quiet quiet;
   const auto count = static_cast<hsize_t>(documents());
-  Builder builder(path_.string(), tokens_.size() + count * 40 + (std::size_t{1} << 16));
-  builder.column("tokens", token_bytes(info_.vocab_size) == 2 ? H5T_STD_U16LE : H5T_STD_U32LE,
-                 {static_cast<hsize_t>(tokens())}, tokens_.data());
+  const std::size_t beside = (weights_.size() + labels_.size()) * 4;
+  Builder builder(path_.string(), tokens_.size() + beside + count * 80 + paths_.size() + (std::size_t{1} << 16));
+  const auto width = static_cast<std::size_t>(token_bytes(info_.vocab_size));
+  builder.token_column("tokens", "block_xxh3", width == 2 ? H5T_STD_U16LE : H5T_STD_U32LE, tokens_.data(), width,
+                       tokens_.size() / width);
   builder.column("doc_offsets", H5T_STD_U64LE, {count + 1}, offsets_.data());
-  builder.column("block_xxh3", H5T_STD_U64LE, {checksums.size()}, checksums.data());
   builder.group("doc");
   builder.column("doc/source", H5T_STD_U32LE, {count}, sources_.data());
   builder.column("doc/hash", H5T_STD_U64LE, {count, 2}, hashes_.data());
   builder.column("doc/flags", H5T_STD_U32LE, {count}, flags_.data());
+  builder.column("doc/quality", H5T_IEEE_F32LE, {count}, qualities_.data());
+  builder.column("doc/cluster", H5T_STD_U64LE, {count}, clusters_.data());
+  builder.column("doc/file", H5T_STD_U32LE, {count}, files_.data());
+  builder.column("doc/offset", H5T_STD_U64LE, {count}, raw_offsets_.data());
+  builder.column("doc/bytes", H5T_STD_U64LE, {count}, raw_bytes_.data());
+  builder.column("doc/encoding", H5T_STD_U8LE, {count}, encodings_.data());
+  builder.column("doc/script", H5T_STD_U8LE, {count}, scripts_.data());
+  if (beside > 0) builder.group("token");
+  if (!weights_.empty())
+    builder.token_column("token/loss_weight", "token/loss_weight_xxh3", H5T_IEEE_F32LE, weights_.data(), 4,
+                         weights_.size());
+  if (!labels_.empty())
+    builder.token_column("token/label", "token/label_xxh3", H5T_STD_I32LE, labels_.data(), 4, labels_.size());
   builder.group("sources");
   builder.strings("sources/name", names);
   builder.strings("sources/licence", licences);
   builder.strings("sources/sha256", sha256s);
+  builder.group("files");
+  builder.column("files/path", H5T_STD_U8LE, {paths_.size()}, paths_.data());
   builder.attribute("format_version", static_cast<std::int64_t>(shard_format_version));
   builder.attribute("vocab_size", info_.vocab_size);
   builder.attribute("documents", documents());
@@ -176,6 +247,10 @@ ShardSummary ShardWriter::finish() {
           tokens(),
           static_cast<std::int64_t>(image.size()),
           XXH3_64bits(image.data(), image.size())};
+}
+
+std::string shard_name(const std::string& split, std::int64_t number) {
+  return fmt::format("{}-{:05}.h5", split, number);
 }
 
 }  // namespace dujiang::data

@@ -4,7 +4,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "data/shard/shard_format.h"
@@ -19,7 +22,14 @@ struct ShardSummary {
   std::int64_t tokens = 0;
   std::int64_t bytes = 0;  ///< the file's size
   std::uint64_t xxh3 = 0;  ///< XXH3-64 of the whole file
+  bool operator==(const ShardSummary&) const = default;
 };
+void to_json(nlohmann::ordered_json& json, const ShardSummary& summary);
+/// nlohmann::json::exception or UserError for a field that is missing or malformed.
+void from_json(const nlohmann::ordered_json& json, ShardSummary& summary);
+
+/// SPLIT-00000.h5 and so on: the name of a split's shard by its number.
+std::string shard_name(const std::string& split, std::int64_t number);
 
 class ShardWriter {
  public:
@@ -27,7 +37,8 @@ class ShardWriter {
   /// a JSON object.
   ShardWriter(std::filesystem::path path, std::string split, DatasetInfo info);
 
-  /// Appends a document (copies it). UserError for a token outside the vocabulary or a source that is not listed.
+  /// Appends a document (copies it). UserError for a token or label outside the vocabulary, a source that is not
+  /// listed, a weight that is not finite or below 0, a document without labels beside others with them.
   void add(const Document& document);
 
   std::int64_t documents() const { return static_cast<std::int64_t>(offsets_.size()) - 1; }
@@ -38,13 +49,23 @@ class ShardWriter {
   ShardSummary finish();
 
  private:
+  void check(const Document& document) const;
+  std::uint32_t file_row(std::string_view path);
+
   std::filesystem::path path_;
   std::string split_;
   DatasetInfo info_;
   std::vector<std::uint8_t> tokens_;  // as stored: u16 or u32
   std::vector<std::uint64_t> offsets_{0};
   std::vector<std::uint64_t> hashes_;
-  std::vector<std::uint32_t> sources_, flags_;
+  std::vector<std::uint32_t> sources_, flags_, files_;
+  std::vector<float> qualities_;
+  std::vector<std::uint64_t> clusters_, raw_offsets_, raw_bytes_;
+  std::vector<std::uint8_t> encodings_, scripts_;
+  std::string paths_;  // as stored
+  std::map<std::string, std::uint32_t, std::less<>> file_rows_;
+  std::vector<float> weights_;  // empty until a document brings some
+  std::vector<std::int32_t> labels_;
 };
 
 }  // namespace dujiang::data
