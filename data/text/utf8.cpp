@@ -1,13 +1,12 @@
 #include "data/text/utf8.h"
 
 #include <simdjson.h>
-#include <unicode/uscript.h>
+
+#include "data/text/char_class.h"
 
 namespace dujiang::data {
 
-namespace {
-
-// The length of the valid character at the start of `text`, 0 when there is none (Unicode 15, table 3-7).
+// Unicode 15, table 3-7.
 std::size_t valid_char(std::string_view text) {
   const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char first = byte(0);
@@ -26,8 +25,6 @@ std::size_t valid_char(std::string_view text) {
   return length;
 }
 
-}  // namespace
-
 std::size_t utf8_valid_prefix(std::string_view text) {
   if (simdjson::validate_utf8(text.data(), text.size())) return text.size();
   std::size_t pos = 0;
@@ -37,25 +34,6 @@ std::size_t utf8_valid_prefix(std::string_view text) {
     pos += length;
   }
   return pos;
-}
-
-char32_t next_char(std::string_view text, std::size_t& pos) {
-  const auto tail = [&](std::size_t i) { return static_cast<char32_t>(text[pos + i] & 0x3F); };
-  const auto first = static_cast<unsigned char>(text[pos]);
-  char32_t c = first;
-  std::size_t length = 1;
-  if (first >= 0xF0) {
-    c = (first & 0x07u) << 18 | tail(1) << 12 | tail(2) << 6 | tail(3);
-    length = 4;
-  } else if (first >= 0xE0) {
-    c = (first & 0x0Fu) << 12 | tail(1) << 6 | tail(2);
-    length = 3;
-  } else if (first >= 0xC0) {
-    c = (first & 0x1Fu) << 6 | tail(1);
-    length = 2;
-  }
-  pos += length;
-  return c;
 }
 
 void append_utf8(std::string& out, char32_t c) {
@@ -86,8 +64,7 @@ std::size_t count_chars(std::string_view text) {
 bool is_han(char32_t c) {
   if (c >= 0x4E00 && c <= 0x9FFF) return true;
   if (c < 0x2E80) return false;
-  UErrorCode status = U_ZERO_ERROR;
-  return uscript_getScript(static_cast<UChar32>(c), &status) == USCRIPT_HAN;
+  return CharClasses::get()[c] & CharClass::han;
 }
 
 bool is_wide(char32_t c) {

@@ -6,10 +6,6 @@
 
 namespace dujiang::data {
 
-/// Drops terminal codes: ANSI escape sequences (ECMA-48), and the character before each backspace, as in overstruck
-/// bold and underline.
-std::string strip_terminal_codes(std::string_view text);
-
 /// The readable text of an HTML page: headings, paragraphs, list items, table rows and lines of `pre` on lines of their
 /// own; blank lines between blocks; without scripts, styles, navigation and page headers or footers. White space
 /// collapses as a browser does it; a line break between two full-width characters leaves nothing.

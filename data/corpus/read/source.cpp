@@ -9,6 +9,7 @@
 
 #include "data/corpus/read/input.h"
 #include "data/corpus/read/markup.h"
+#include "data/text/normalise.h"
 #include "data/text/utf8.h"
 #include "framework/base/check.h"
 

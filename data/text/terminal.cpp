@@ -1,4 +1,4 @@
-#include "data/corpus/read/markup.h"
+#include "data/text/normalise.h"
 
 namespace dujiang::data {
 
@@ -32,18 +32,21 @@ std::size_t skip_escape(std::string_view text, std::size_t pos) {
 }  // namespace
 
 std::string strip_terminal_codes(std::string_view text) {
-  if (text.find_first_of("\x1B\b") == text.npos) return std::string(text);
   std::string out;
+  out.reserve(text.size());
   for (std::size_t pos = 0; pos < text.size();) {
+    std::size_t next = pos;
+    while (next < text.size() && text[next] != escape && text[next] != '\b') ++next;
+    out.append(text, pos, next - pos);
+    pos = next;
+    if (pos == text.size()) break;
     if (text[pos] == escape) {
       pos = skip_escape(text, pos);
-    } else if (text[pos] == '\b') {
-      while (!out.empty() && (out.back() & 0xC0) == 0x80) out.pop_back();
-      if (!out.empty() && out.back() != '\n') out.pop_back();
-      ++pos;
-    } else {
-      out += text[pos++];
+      continue;
     }
+    while (!out.empty() && (out.back() & 0xC0) == 0x80) out.pop_back();
+    if (!out.empty() && out.back() != '\n') out.pop_back();
+    ++pos;
   }
   return out;
 }
