@@ -1,0 +1,128 @@
+#include "data/corpus/filter/profile.h"
+
+#include <cmath>
+
+#include "framework/base/check.h"
+
+namespace dujiang::data {
+namespace {
+
+template <class T, std::size_t n>
+T parse_word(std::string_view word, std::string_view what, const std::array<std::string_view, n>& words) {
+  std::string all;
+  for (std::size_t i = 0; i < n; ++i) {
+    if (word == words[i]) return static_cast<T>(i);
+    all += (i == 0 ? "" : i + 1 == n ? " or " : ", ") + std::string(words[i]);
+  }
+  fail_user("{}: expected {}, found \"{}\"", what, all, word);
+}
+
+// FineWeb-2's configs/cmn_Hani.yml.
+const std::vector<GramLimit> modern_top{{2, 0.256}, {3, 0.201}, {4, 0.171}};
+const std::vector<GramLimit> modern_duplicate{{5, 0.198}, {6, 0.182}, {7, 0.167}, {8, 0.154}, {9, 0.14}, {10, 0.127}};
+
+}  // namespace
+
+Genre parse_genre(std::string_view word) {
+  return parse_word<Genre, 5>(word, "genre", {"modern", "classical", "technical", "code", "dialogue"});
+}
+
+Action parse_action(std::string_view word) {
+  return parse_word<Action, 4>(word, "action", {"keep", "mask", "drop_line", "drop"});
+}
+
+FilterProfile profile_of(Genre genre) {
+  FilterProfile profile;
+  auto& [lines, document, repetition, privacy, min_quality] = profile;
+  repetition = {.max_duplicate_lines = 0.287, .top = modern_top, .duplicate = modern_duplicate};
+  switch (genre) {
+    case Genre::modern:
+      break;
+    case Genre::classical:
+      // Poems are short, some of their lines too; refrains are meant.
+      lines.boilerplate = lines.menus = false;
+      lines.max_lost = 1;
+      lines.glyph_descriptions = true;
+      document.min_chars = 16;
+      document.min_mean_line = 4;
+      document.min_han_share = 0.6;
+      document.min_ended_lines = 0;
+      document.max_newlines = 0.25;
+      repetition.top = {{2, 0.5}, {3, 0.5}, {4, 0.5}};
+      repetition.duplicate = {{5, 0.5}, {10, 0.4}};
+      break;
+    case Genre::technical:
+      // Headings, lists and tables end in no full stop; names and commands repeat.
+      lines.menus = false;
+      document.min_mean_line = 8;
+      document.min_han_share = 0.15;
+      document.min_ended_lines = 0;
+      document.max_newlines = 0.25;
+      document.max_code = 0.5;
+      repetition.duplicate = {{10, 0.3}};
+      break;
+    case Genre::code:
+      lines.boilerplate = lines.menus = false;
+      document = {.min_chars = 50,
+                  .min_mean_line = 4,
+                  .min_han_share = 0,
+                  .min_ended_lines = 0,
+                  .max_newlines = off,
+                  .max_non_alphabetic = 0.8,
+                  .max_code = 1};
+      repetition.duplicate = {{10, 0.6}};
+      break;
+    case Genre::dialogue:
+      // Turns are short and often end in nothing.
+      document.min_chars = 50;
+      document.min_mean_line = 4;
+      document.min_ended_lines = 0;
+      document.max_newlines = 0.3;
+      break;
+  }
+  return profile;
+}
+
+void check(const FilterProfile& profile, std::string_view where) {
+  const auto& [lines, document, repetition, privacy, min_quality] = profile;
+  const auto share = [&](std::string_view field, double value) {
+    if (!(value >= 0 && value <= 1)) fail_user("{}: {} must lie in [0, 1], found {}", where, field, value);
+  };
+  const auto limit = [&](std::string_view field, double value) {
+    if (!(value >= 0)) fail_user("{}: {} must not be negative, found {}", where, field, value);
+  };
+  limit("min_han", lines.min_han);
+  share("min_han_share", lines.min_han_share);
+  share("max_garble", lines.max_garble);
+  share("max_private_use", lines.max_private_use);
+  share("max_lost", lines.max_lost);
+  share("max_garbled_lines", lines.max_garbled_lines);
+  for (const auto& phrase : lines.phrases) {
+    if (phrase.empty()) fail_user("{}: a phrase of boilerplate is empty", where);
+  }
+  limit("min_chars", document.min_chars);
+  limit("max_chars", document.max_chars);
+  limit("min_mean_line", document.min_mean_line);
+  share("min_han_share", document.min_han_share);
+  share("min_ended_lines", document.min_ended_lines);
+  limit("max_newlines", document.max_newlines);
+  share("max_non_alphabetic", document.max_non_alphabetic);
+  share("max_code", document.max_code);
+  share("max_duplicate_lines", repetition.max_duplicate_lines);
+  for (const auto* grams : {&repetition.top, &repetition.duplicate}) {
+    int before = 1;
+    for (const auto& [n, most] : *grams) {
+      if (n <= before || n > 64) {
+        fail_user("{}: n-grams are given by n from 2 to 64, ascending; found {} after {}", where, n, before);
+      }
+      limit("an n-gram's share", most);
+      before = n;
+    }
+  }
+  for (const Action action : privacy) {
+    if (action == Action::drop_line) fail_user("{}: private data is kept, masked or dropped, not by line", where);
+  }
+  share("min_quality", min_quality);
+}
+
+}  // namespace dujiang::data
