@@ -2,10 +2,14 @@
 // Byte-level BPE: the tokenizers of GPT-2, Llama 3, Qwen2/3, DeepSeek-V3, and those that Dujiang trains.
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
+#include "data/tokenizer/added_tokens.h"
+#include "data/tokenizer/bpe_merger.h"
 #include "data/tokenizer/bpe_model.h"
 #include "data/tokenizer/tokenizer.h"
 
@@ -42,16 +46,25 @@ class ByteBpeTokenizer final : public Tokenizer {
   const std::vector<std::string>& notes() const { return notes_; }
 
  private:
-  struct Tables;   // what encode looks up
   struct Scratch;  // what one thread writes while it encodes
+
+  void encode_part(std::string_view text, Specials specials, Scratch& scratch, std::vector<std::int32_t>& ids) const;
+  void encode_text(std::string_view text, Scratch& scratch, std::vector<std::int32_t>& ids) const;
+  std::unique_ptr<Scratch> take_scratch() const;
 
   BpeModel model_;
   std::string sha256_;
   std::vector<std::string> notes_;
-  std::unique_ptr<const Tables> tables_;
+  Pretokenizer pretokenizer_;
+  BpeMerger merger_;
+  AddedTokenFinder raw_, normalized_;
+  std::unordered_map<std::string_view, std::int32_t> whole_;  // where a piece that is a token is taken as it is
+  std::vector<std::string_view> bytes_;                       // by id
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<Scratch>> idle_;  // guarded by mutex_
 };
 
-/// Loads `dir`/tokenizer.json (and tokenizer_config.json); the hash is over the bytes of both.
+/// Loads `dir`/tokenizer.json (and tokenizer_config.json); the hash covers both.
 std::unique_ptr<ByteBpeTokenizer> load_byte_bpe(const std::string& dir);
 
 }  // namespace dujiang::data

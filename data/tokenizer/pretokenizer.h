@@ -27,21 +27,26 @@ class Pretokenizer {
 
   /// The end of the piece that starts at byte `begin` < text.size() of valid UTF-8 text; `begin` is 0 or the end of a
   /// piece of this text. Pieces are never empty and cover the text.
-  std::size_t piece_end(std::string_view text, std::size_t begin) const { return scan_(text, begin); }
+  std::size_t piece_end(std::string_view text, std::size_t begin) const { return scan_(*classes_, text, begin); }
 
   /// Calls f(piece) for each piece in order.
   template <class F>
   void for_each_piece(std::string_view text, F&& f) const {
     for (std::size_t begin = 0; begin < text.size();) {
-      const std::size_t end = scan_(text, begin);
+      const std::size_t end = piece_end(text, begin);
       f(text.substr(begin, end - begin));
       begin = end;
     }
   }
 
  private:
+  struct Classes;  // of all characters
+  template <PretokenizerKind>
+  static std::size_t scan(const Classes& classes, std::string_view text, std::size_t begin);
+
   PretokenizerKind kind_;
-  std::size_t (*scan_)(std::string_view, std::size_t);
+  const Classes* classes_;
+  std::size_t (*scan_)(const Classes&, std::string_view, std::size_t);
 };
 
 }  // namespace dujiang::data

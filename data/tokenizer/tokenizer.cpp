@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "data/text/utf8.h"
+#include "data/tokenizer/byte_bpe.h"
 #include "data/tokenizer/sentencepiece_tokenizer.h"
 #include "framework/base/check.h"
 
@@ -65,13 +66,8 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& dir) {
   namespace fs = std::filesystem;
   const fs::path model = fs::path(dir) / "tokenizer.model";
   if (fs::exists(model)) return load_sentencepiece(model.string());
-  if (fs::exists(fs::path(dir) / "tokenizer.json")) {
-    fail_user(
-        "{}: has a tokenizer.json but no tokenizer.model; supported are SentencePiece models (tokenizer.model with "
-        "identity normalisation and byte fallback, as `dujiang tokenizer train` writes)",
-        dir);
-  }
-  fail_user("{}: no tokenizer.model here; make one with `dujiang tokenizer train`", dir);
+  if (fs::exists(fs::path(dir) / "tokenizer.json")) return load_byte_bpe(dir);
+  fail_user("{}: neither tokenizer.model nor tokenizer.json here; make one with `dujiang tokenizer train`", dir);
 }
 
 }  // namespace dujiang::data

@@ -16,7 +16,8 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   /// Ids of the text alone: no bos or eos is added, and no text yields a special id. decode(encode(x)) == x for every
-  /// valid UTF-8 x. UserError with the byte offset when the text isn't UTF-8.
+  /// valid UTF-8 x, or its NFC where the tokenizer normalises. UserError with the byte offset when the text isn't
+  /// UTF-8.
   virtual std::vector<std::int32_t> encode(std::string_view text) const = 0;
   /// The bytes of one token: possibly part of a character; empty for special ids. Valid while the tokenizer lives.
   /// UserError when the id is out of range.
@@ -48,8 +49,9 @@ class StreamDecoder {
   std::string pending_;  // at most 3 bytes, the start of a character
 };
 
-/// Loads `dir`/tokenizer.model (SentencePiece). UserError when there is none, when only another tokenizer's
-/// tokenizer.json lies there, or when the model normalises text or lacks byte fallback (it could not give text back).
+/// Loads `dir`/tokenizer.model (SentencePiece) or else `dir`/tokenizer.json (byte-level BPE). UserError when there is
+/// neither, when a SentencePiece model normalises text or lacks byte fallback (it could not give text back), or when
+/// a tokenizer.json asks for anything that would give other ids here than with Hugging Face.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& dir);
 
 }  // namespace dujiang::data
