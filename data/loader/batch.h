@@ -12,8 +12,8 @@ struct Batch {
   std::int64_t sequences = 0;
   std::int64_t length = 0;
   std::vector<std::int32_t> tokens;     ///< [sequences * length]; padding is token 0
-  std::vector<std::int32_t> labels;     ///< the next token, or no_label
-  std::vector<float> loss_weight;       ///< 1, or 0 where there is no label
+  std::vector<std::int32_t> labels;     ///< the next token, or what the shard says; or no_label
+  std::vector<float> loss_weight;       ///< of the label: 1, or what the shard says; 0 without label
   std::vector<std::int32_t> positions;  ///< 0, 1, ... from each segment's start
   /// Cumulative offsets over the flattened tokens, from 0 to sequences * length: attention runs inside a segment.
   /// Every sequence starts one; with Packing::documents every document does; padding is one of its own.

@@ -1,6 +1,8 @@
 #include "data/loader/loader.h"
 
-#include <nlohmann/json.hpp>
+#include <fmt/ranges.h>
+
+#include <string>
 #include <vector>
 
 #include "framework/base/check.h"
@@ -18,28 +20,22 @@ void check(const LoaderConfig& config) {
 
 }  // namespace
 
-void to_json(nlohmann::json& json, const LoaderState& state) {
-  json = {
-      {"next_sequence", state.next_sequence}, {"dataset", state.dataset}, {"sequence_length", state.sequence_length},
-      {"global_batch", state.global_batch},   {"packing", state.packing}, {"seed", state.seed}};
-}
-
-void from_json(const nlohmann::json& json, LoaderState& state) {
-  json.at("next_sequence").get_to(state.next_sequence);
-  json.at("dataset").get_to(state.dataset);
-  json.at("sequence_length").get_to(state.sequence_length);
-  json.at("global_batch").get_to(state.global_batch);
-  json.at("packing").get_to(state.packing);
-  json.at("seed").get_to(state.seed);
+DataLoader::DataLoader(std::vector<Component> components, LoaderConfig config, int prefetch)
+    : components_(std::move(components)), config_(std::move(config)), prefetch_(prefetch) {
+  check(config_);
+  DUJIANG_CHECK(prefetch >= 0, "prefetch is {}", prefetch);
+  std::vector<std::vector<Generation>> generations;
+  for (const auto& component : components_) generations.push_back(first_generation(component));
+  open(std::move(generations));
 }
 
 DataLoader::DataLoader(std::shared_ptr<const Dataset> dataset, LoaderConfig config, int prefetch)
-    : dataset_(std::move(dataset)),
-      config_(config),
-      prefetch_(prefetch),
-      sampler_(dataset_, config.sequence_length, config.packing, config.seed) {
-  check(config_);
-  DUJIANG_CHECK(prefetch >= 0, "prefetch is {}", prefetch);
+    : DataLoader(std::vector<Component>{{std::move(dataset), ""}}, std::move(config), prefetch) {}
+
+void DataLoader::open(std::vector<std::vector<Generation>> generations) {
+  generations_ = std::move(generations);
+  sequences_ = std::make_unique<Sequences>(components_, config_.blend, generations_, config_.sequence_length,
+                                           config_.packing, config_.seed);
 }
 
 DataLoader::~DataLoader() {
@@ -48,7 +44,7 @@ DataLoader::~DataLoader() {
 
 bool DataLoader::next(Batch& batch) {
   if (prefetch_ == 0) {
-    sampler_.fill(next_sequence_ + config_.first, config_.count, batch, config_.stride);
+    sequences_->fill(next_sequence_ + config_.first, config_.count, batch, config_.stride);
   } else {
     if (!thread_.joinable()) thread_ = std::thread(&DataLoader::produce, this, next_sequence_);
     std::unique_lock lock(mutex_);
@@ -76,7 +72,7 @@ void DataLoader::produce(std::int64_t sequence) {
           spare_.pop_front();
         }
       }
-      sampler_.fill(sequence + config_.first, config_.count, batch, config_.stride);
+      sequences_->fill(sequence + config_.first, config_.count, batch, config_.stride);
       const std::scoped_lock lock(mutex_);
       ready_.push_back(std::move(batch));
       changed_.notify_all();
@@ -102,40 +98,78 @@ void DataLoader::stop() {
 }
 
 LoaderState DataLoader::state() const {
-  return {next_sequence_,
-          dataset_->fingerprint(),
-          config_.sequence_length,
-          config_.global_batch,
-          std::string(name_of(config_.packing)),
-          config_.seed};
+  LoaderState state{next_sequence_,
+                    config_.sequence_length,
+                    config_.global_batch,
+                    std::string(name_of(config_.packing)),
+                    config_.seed,
+                    sequences_->blend().phases(),
+                    {}};
+  for (std::size_t c = 0; c < components_.size(); ++c)
+    state.components.push_back({components_[c].source, generations_[c]});
+  return state;
 }
 
 void DataLoader::restore(const LoaderState& state) {
   const LoaderState here = this->state();
   std::vector<std::string> faults;
-  auto compare = [&](const char* field, const auto& saved, const auto& now) {
+  auto compare = [&](const std::string& field, const auto& saved, const auto& now) {
     if (!(saved == now)) faults.push_back(fmt::format("{} was {}, now is {}", field, saved, now));
   };
-  compare("dataset", state.dataset, here.dataset);
+  // Weights of what has been seen; those of what is to come may change.
+  const auto seen_weights = [&](const std::vector<BlendPhase>& blend) {
+    std::string text;
+    for (const auto& phase : blend)
+      if (phase.from < state.next_sequence)
+        text += fmt::format("{}{} from sequence {}", text.empty() ? "" : ", ", phase.weights, phase.from);
+    return text;
+  };
   compare("sequence_length", state.sequence_length, here.sequence_length);
   compare("global_batch", state.global_batch, here.global_batch);
   compare("packing", state.packing, here.packing);
   compare("seed", state.seed, here.seed);
+  compare("the number of blended components", state.components.size(), components_.size());
+  if (faults.empty()) {
+    compare("the blend", seen_weights(state.blend), seen_weights(here.blend));
+    for (std::size_t c = 0; c < components_.size(); ++c)
+      compare(fmt::format("the source of component {}", c), state.components[c].source, components_[c].source);
+  }
   if (!faults.empty())
-    fail_user("cannot resume, the order of {} would differ: {}", dataset_->folder().string(), fmt::join(faults, "; "));
+    fail_user("cannot resume, the order of {} would differ: {}", components_[0].name(), fmt::join(faults, "; "));
   if (state.next_sequence < 0) fail_user("cannot resume at sequence {}", state.next_sequence);
+  std::vector<std::vector<Generation>> generations;
+  for (std::size_t c = 0; c < components_.size(); ++c)
+    generations.push_back(continued(components_[c], state.components[c].generations,
+                                    sequences_->blend().count(c, state.next_sequence), config_.growth,
+                                    config_.sequence_length));
   stop();
+  open(std::move(generations));
   next_sequence_ = state.next_sequence;
 }
 
+std::vector<DataLoader::Progress> DataLoader::progress() const {
+  std::vector<Progress> all;
+  for (std::size_t c = 0; c < components_.size(); ++c) {
+    const std::int64_t given = sequences_->blend().count(c, next_sequence_);
+    all.push_back({components_[c].name(), given, sequences_->samplers()[c].epochs(given)});
+  }
+  return all;
+}
+
+std::int64_t DataLoader::steps_in(double epochs) const {
+  if (components_.size() > 1) fail_user("a blend has no epochs of its own: set train.steps instead of train.epochs");
+  return (sequences_->samplers()[0].sequences_in(epochs) + config_.global_batch - 1) / config_.global_batch;
+}
+
 EvalReader::EvalReader(std::shared_ptr<const Dataset> dataset, LoaderConfig config)
-    : config_(config), sampler_(std::move(dataset), config.sequence_length, config.packing, std::nullopt) {
+    : config_(std::move(config)),
+      sequences_({{dataset, ""}}, {}, {first_generation({dataset, ""})}, config_.sequence_length, config_.packing, {}) {
   check(config_);
 }
 
 bool EvalReader::next(Batch& batch) {
   if (next_sequence_ >= sequences()) return false;
-  sampler_.fill(next_sequence_ + config_.first, config_.count, batch, config_.stride, sequences());
+  sequences_.fill(next_sequence_ + config_.first, config_.count, batch, config_.stride, sequences());
   next_sequence_ += config_.global_batch;
   return true;
 }

@@ -1,7 +1,6 @@
 #pragma once
-// Batches for training and for evaluation. Step s takes sequences [s * global_batch, (s + 1) * global_batch) of the
-// Sampler's order; a rank takes some of them. Which sequences a step holds does not depend on how
-// ranks share them.
+// Batches for training and for evaluation. Step s takes sequences [s * global_batch, (s + 1) * global_batch); a rank
+// takes some of them. Which sequences a step holds does not depend on how ranks share them.
 
 #include <condition_variable>
 #include <cstdint>
@@ -9,13 +8,13 @@
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "data/loader/batch.h"
-#include "data/loader/sampler.h"
-#include "data/shard/dataset.h"
+#include "data/loader/loader_state.h"
+#include "data/loader/sequences.h"
 
 namespace dujiang::data {
 
@@ -27,21 +26,9 @@ struct LoaderConfig {
   std::int64_t first = 0;  ///< this rank's part of the global batch: `count` sequences from here, every stride-th
   std::int64_t count = 0;
   std::int64_t stride = 1;
+  std::vector<BlendPhase> blend{};  ///< weights of the components; may be empty for one
+  Growth growth = Growth::refuse;
 };
-
-/// Where a loader stands, and what its order depends on. The same on all ranks.
-struct LoaderState {
-  std::int64_t next_sequence = 0;  ///< of the first sequence of the next step
-  std::string dataset;             ///< Dataset::fingerprint()
-  std::int64_t sequence_length = 0;
-  std::int64_t global_batch = 0;
-  std::string packing;
-  std::uint64_t seed = 0;
-  bool operator==(const LoaderState&) const = default;
-};
-void to_json(nlohmann::json& json, const LoaderState& state);
-/// Throws nlohmann::json::exception when a field is missing or of another type.
-void from_json(const nlohmann::json& json, LoaderState& state);
 
 /// Endless batches in shuffled order. A thread of its own prepares `prefetch` batches ahead; with 0 there is none and
 /// next() does the work. Used by one thread at a time.
@@ -49,7 +36,8 @@ class DataLoader {
  public:
   using State = LoaderState;
 
-  /// UserError for sizes below 1 or a part outside the global batch.
+  /// UserError for sizes below 1, a part outside the global batch, faults of the blend.
+  DataLoader(std::vector<Component> components, LoaderConfig config, int prefetch = 2);
   DataLoader(std::shared_ptr<const Dataset> dataset, LoaderConfig config, int prefetch = 2);
   ~DataLoader();
   DataLoader(const DataLoader&) = delete;
@@ -61,19 +49,30 @@ class DataLoader {
 
   /// As of the last next(), whatever has been prepared since.
   State state() const;
-  /// Goes on where `state` stood. UserError naming every field that differs when it is of other data or settings.
+  /// Goes on where `state` stood, with the weights of the blend as they are here from there on. UserError naming every
+  /// field that differs when it is of other data or settings.
   void restore(const State& state);
 
-  std::int64_t sequences_per_epoch() const { return sampler_.sequences_per_epoch(); }
+  /// What a component gave until now.
+  struct Progress {
+    std::string name;
+    std::int64_t sequences;
+    double epochs;
+  };
+  std::vector<Progress> progress() const;
+  /// Steps that are so many epochs. UserError for more than one component.
+  std::int64_t steps_in(double epochs) const;
 
  private:
+  void open(std::vector<std::vector<Generation>> generations);
   void produce(std::int64_t sequence);
   void stop();
 
-  std::shared_ptr<const Dataset> dataset_;
+  std::vector<Component> components_;
   LoaderConfig config_;
   int prefetch_;
-  Sampler sampler_;  // the thread's, while there is one
+  std::vector<std::vector<Generation>> generations_;
+  std::unique_ptr<Sequences> sequences_;  // the thread's, while there is one
   std::int64_t next_sequence_ = 0;
 
   std::mutex mutex_;
@@ -93,11 +92,11 @@ class EvalReader {
   /// False at the end of the pass.
   bool next(Batch& batch);
   void rewind() { next_sequence_ = 0; }
-  std::int64_t sequences() const { return sampler_.sequences_per_epoch(); }
+  std::int64_t sequences() const { return sequences_.samplers()[0].sequences_per_epoch(0); }
 
  private:
   LoaderConfig config_;
-  Sampler sampler_;
+  Sequences sequences_;
   std::int64_t next_sequence_ = 0;
 };
 

@@ -45,4 +45,17 @@ std::int64_t Permutation::operator()(std::int64_t i) const {
   return static_cast<std::int64_t>(x);
 }
 
+std::int64_t Permutation::inverse(std::int64_t to) const {
+  auto x = static_cast<std::uint64_t>(to);
+  do {
+    std::uint64_t low = x & low_mask_, high = x >> low_bits_;
+    for (std::size_t r = rounds; r > 0; r -= 2) {
+      high ^= mix(low, keys_[r - 1]) & high_mask_;
+      low ^= mix(high, keys_[r - 2]) & low_mask_;
+    }
+    x = (high << low_bits_) | low;
+  } while (x >= static_cast<std::uint64_t>(n_));
+  return static_cast<std::int64_t>(x);
+}
+
 }  // namespace dujiang::data

@@ -15,6 +15,8 @@ class Permutation {
   std::int64_t size() const { return n_; }
   /// Where index i in [0, n) goes; under 100 ns.
   std::int64_t operator()(std::int64_t i) const;
+  /// What goes to `to`.
+  std::int64_t inverse(std::int64_t to) const;
 
  private:
   static constexpr int rounds = 6;

@@ -1,23 +1,25 @@
 #pragma once
-// Which tokens sequence k holds: a pure function of (dataset, sequence length, packing, seed, k).
+// Which tokens sequence j of a set of documents holds: a pure function of (documents, sequence length, packing, seed,
+// j).
 //
 // Every epoch lays the documents out in an order of its own, one after another, cuts that stream every
 // `sequence_length` tokens, and visits the cuts in a second order of its own. So
-//  - every token of the dataset is an input exactly once per epoch (the stream's last sequence is padded);
+//  - every token is an input exactly once per epoch (the stream's last sequence is padded);
 //  - documents meet other neighbours and other cuts in every epoch, and a long document's parts do not fill one batch;
-//  - any k is reached without those before it, hence exact resume and any number of ranks.
+//  - any j is reached without those before it, hence exact resume and any number of ranks.
 // Both orders are Permutations. What is kept is one stream offset per 8 documents of the current epoch.
 
 #include <cstdint>
-#include <limits>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include "data/loader/batch.h"
+#include "data/loader/document_set.h"
 #include "data/loader/permutation.h"
-#include "data/shard/dataset.h"
 
 namespace dujiang::data {
 
@@ -29,40 +31,82 @@ std::string_view name_of(Packing packing);
 /// UserError listing the known names.
 Packing packing_of(std::string_view name);
 
+/// From sequence `sequence` on, the beginning of epoch `epoch`, a dataset is its first `shards` shards. A dataset that
+/// grows begins a generation with an epoch, so that what was seen stays what it was.
+struct Generation {
+  std::int64_t sequence = 0, epoch = 0;
+  std::int64_t shards = 0;
+  std::string fingerprint;  ///< Dataset::fingerprint(shards)
+  bool operator==(const Generation&) const = default;
+};
+
 class Sampler {
  public:
-  /// Without a seed: documents and sequences in the order they are stored, the same in every epoch. UserError for a
-  /// sequence length below 1.
-  Sampler(std::shared_ptr<const Dataset> dataset, std::int64_t sequence_length, Packing packing,
-          std::optional<std::uint64_t> seed);
+  struct Options {
+    std::int64_t sequence_length = 0;
+    Packing packing = Packing::documents;
+    /// Without: documents and sequences in the order they are stored, the same in every epoch.
+    std::optional<std::uint64_t> seed;
+    std::uint64_t stream = 0;  ///< another order for each, with the same seed
+  };
+  /// UserError for a sequence length below 1. `generations`: one at least, the first from sequence 0 and epoch 0.
+  Sampler(std::shared_ptr<const Dataset> dataset, const std::string& source, std::vector<Generation> generations,
+          Options options);
 
-  std::int64_t sequences_per_epoch() const { return sequences_; }
+  /// Of the epoch that begins at sequence j, or holds it.
+  std::int64_t sequences_per_epoch(std::int64_t j) const { return generation_at(j).sequences; }
+  /// How many epochs sequences [0, j) make.
+  double epochs(std::int64_t j) const;
+  /// The sequence that follows `epochs` of them.
+  std::int64_t sequences_in(double epochs) const;
 
-  /// Fills `batch` with `count` sequences of the endless run of epochs: first, first + stride, ...; those at or after
-  /// `end` are all padding. Reuses the batch's memory. Not thread-safe: it keeps the epoch at hand.
-  void fill(std::int64_t first, std::int64_t count, Batch& batch, std::int64_t stride = 1,
-            std::int64_t end = std::numeric_limits<std::int64_t>::max());
+  /// Fills row `row` of `batch`, whose memory is there, with sequence j. Not thread-safe: it keeps the epoch at hand.
+  void fill_row(std::int64_t j, std::int64_t row, Batch& batch);
+
+  /// Tokens [first, first + count) of a document, which stand at `at` in the sequence.
+  struct Span {
+    std::int64_t document;  ///< in the dataset
+    std::int64_t first, count, at;
+  };
+  std::vector<Span> spans(std::int64_t j);
+  /// The sequences in [from, to) that hold tokens of some of these documents of the dataset, in order.
+  struct Sighting {
+    std::int64_t sequence, document;
+    auto operator<=>(const Sighting&) const = default;
+  };
+  std::vector<Sighting> sightings(std::span<const std::int64_t> documents, std::int64_t from, std::int64_t to);
 
  private:
+  struct Documents {  // of a generation
+    Generation generation;
+    DocumentSet set;
+    std::int64_t sequences;  // per epoch
+  };
   struct Epoch {
     std::int64_t number;
+    const Documents* of;
     std::optional<Permutation> documents, sequences;
     std::vector<std::int64_t> anchors;  // stream offset of every 8th document in the epoch's order
   };
-  const Epoch& epoch(std::int64_t number);
-  std::int64_t document_at(const Epoch& epoch, std::int64_t place) const;
-  /// Tokens [start, start + count) of the epoch's stream into scratch_, and into starts_ the indices in it, above 0,
-  /// where a document begins.
-  void gather(const Epoch& epoch, std::int64_t start, std::int64_t count);
-  void fill_row(std::int64_t row, std::int64_t k, Batch& batch);
+  const Documents& generation_at(std::int64_t j) const;
+  std::int64_t epoch_number(std::int64_t j) const;
+  const Epoch& epoch_at(std::int64_t j);
+  static std::int64_t document_at(const Epoch& epoch, std::int64_t place);
+  /// Where sequence j lies in its epoch's stream.
+  std::int64_t start_of(const Epoch& epoch, std::int64_t j) const;
+  /// visit(document of the set, its place, tokens to skip, at, count) for what covers [start, start + count) of the
+  /// epoch's stream.
+  template <class Visit>
+  void walk(const Epoch& epoch, std::int64_t start, std::int64_t count, Visit&& visit) const;
 
-  std::shared_ptr<const Dataset> dataset_;
-  std::int64_t length_, sequences_;
+  std::vector<Documents> generations_;
+  std::int64_t length_;
   Packing packing_;
   std::optional<std::uint64_t> seed_;
+  std::uint64_t stream_;
+  bool weighted_, labelled_;
   std::optional<Epoch> epoch_;
-  std::vector<std::int32_t> scratch_;
-  std::vector<std::int64_t> starts_;
+  std::vector<std::int64_t> starts_;  // where documents begin in a row
 };
 
 }  // namespace dujiang::data

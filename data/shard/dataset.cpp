@@ -39,17 +39,26 @@ Dataset::Dataset(const std::filesystem::path& folder, const std::string& split, 
     : folder_(folder), split_(split), first_document_{0} {
   const Manifest manifest = read_manifest(folder);
   info_ = manifest.info;
-  std::string identity = fmt::format("{} {} {}", shard_format_version, info_.vocab_size, info_.tokenizer_sha256);
+  const std::unique_ptr<XXH3_state_t, XXH_errorcode (*)(XXH3_state_t*)> identity(XXH3_createState(), XXH3_freeState);
+  XXH3_64bits_reset(identity.get());
+  const auto identify = [&](const std::string& text) {
+    XXH3_64bits_update(identity.get(), text.data(), text.size());
+    fingerprints_.push_back(fmt::format("{:016x}", XXH3_64bits_digest(identity.get())));
+  };
+  identify(fmt::format("{} {} {}", shard_format_version, info_.vocab_size, info_.tokenizer_sha256));
   for (const auto& row : manifest.shards) {
     if (row.split != split) continue;
     shards_.push_back(open_shard(folder, manifest, row, options));
     first_document_.push_back(first_document_.back() + row.documents);
     tokens_ += row.tokens;
-    identity += fmt::format(" {} {} {:016x}", row.documents, row.tokens, row.xxh3);
+    identify(fmt::format(" {} {} {:016x}", row.documents, row.tokens, row.xxh3));
+    has_loss_weights_ |= shards_.back()->has_loss_weights();
+    if (has_labels() != shards_.back()->has_labels())
+      fail_user("{}: {} labels, unlike {}: all documents of a split have them or none", shards_.back()->path().string(),
+                has_labels() ? "lacks" : "has", shards_[0]->path().string());
   }
   if (shards_.empty())
     fail_user("{}: has no split '{}', only: {}", folder.string(), split, fmt::join(manifest.splits(), ", "));
-  fingerprint_ = fmt::format("{:016x}", XXH3_64bits(identity.data(), identity.size()));
 }
 
 Dataset::Place Dataset::locate(std::int64_t document) const {

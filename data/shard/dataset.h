@@ -34,7 +34,11 @@ class Dataset {
   Place locate(std::int64_t document) const;
 
   /// 16 hex digits: equal for equal documents in equal order, made with the same tokenizer.
-  const std::string& fingerprint() const { return fingerprint_; }
+  const std::string& fingerprint() const { return fingerprints_.back(); }
+  /// Of the split's first `shards` shards (at least 1): what it was before it grew.
+  const std::string& fingerprint(std::int64_t shards) const { return fingerprints_[static_cast<std::size_t>(shards)]; }
+  bool has_loss_weights() const { return has_loss_weights_; }   ///< in some shard
+  bool has_labels() const { return shards_[0]->has_labels(); }  ///< in every shard
   const std::vector<std::unique_ptr<ShardReader>>& shards() const { return shards_; }
 
  private:
@@ -44,7 +48,8 @@ class Dataset {
   std::vector<std::unique_ptr<ShardReader>> shards_;
   std::vector<std::int64_t> first_document_;  // per shard, and the total
   std::int64_t tokens_ = 0;
-  std::string fingerprint_;
+  std::vector<std::string> fingerprints_;  // by number of shards
+  bool has_loss_weights_ = false;
 };
 
 struct VerifyReport {

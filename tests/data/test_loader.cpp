@@ -42,6 +42,15 @@ struct Numbered {
   }
 };
 
+Sequences sequences_of(std::shared_ptr<const Dataset> dataset, std::int64_t length, Packing packing,
+                       std::optional<std::uint64_t> seed) {
+  return {{{dataset, ""}}, {}, {first_generation({dataset, ""})}, length, packing, seed};
+}
+
+std::int64_t per_epoch(const Sequences& sequences) {
+  return sequences.samplers()[0].sequences_per_epoch(0);
+}
+
 LoaderConfig config_of(std::int64_t length, std::int64_t batch, Packing packing = Packing::documents) {
   return {length, batch, packing, 11, 0, batch};
 }
@@ -134,11 +143,12 @@ BOOST_AUTO_TEST_CASE(every_token_is_an_input_once_per_epoch_and_a_label_once_whe
       if (i > 0) ++followers[document[i]];
     }
   for (const std::int64_t length : {1, 7, 16, 64, 5000}) {
-    Sampler sampler(data.dataset, length, Packing::documents, 5);
-    BOOST_TEST(sampler.sequences_per_epoch() == (data.dataset->tokens() + length - 1) / length);
+    Sequences sampler = sequences_of(data.dataset, length, Packing::documents, 5);
+    const std::int64_t n = per_epoch(sampler);
+    BOOST_TEST(n == (data.dataset->tokens() + length - 1) / length);
     for (const std::int64_t epoch : {0, 1, 7}) {
       Batch batch;
-      sampler.fill(epoch * sampler.sequences_per_epoch(), sampler.sequences_per_epoch(), batch);
+      sampler.fill(epoch * n, n, batch);
       check_sound(batch);
       std::map<std::int32_t, int> inputs, labels;
       for (const auto token : batch.tokens)
@@ -171,9 +181,9 @@ BOOST_AUTO_TEST_CASE(labels_and_segments_never_cross_documents) {
 
 BOOST_AUTO_TEST_CASE(without_packing_a_sequence_is_one_segment_that_predicts_across_documents) {
   const Numbered data;
-  Sampler sampler(data.dataset, 64, Packing::none, 5);
+  Sequences sampler = sequences_of(data.dataset, 64, Packing::none, 5);
   Batch batch;
-  sampler.fill(0, sampler.sequences_per_epoch(), batch);
+  sampler.fill(0, per_epoch(sampler), batch);
   check_sound(batch);
   BOOST_TEST(batch.weight_sum == static_cast<double>(data.dataset->tokens() - 1));  // all but the stream's last
   const bool padded = data.dataset->tokens() % 64 != 0;
@@ -186,8 +196,8 @@ BOOST_AUTO_TEST_CASE(without_packing_a_sequence_is_one_segment_that_predicts_acr
 
 BOOST_AUTO_TEST_CASE(epochs_differ_in_order_and_in_cuts) {
   const Fixture data;
-  Sampler sampler(data.dataset, 32, Packing::documents, 5);
-  const std::int64_t n = sampler.sequences_per_epoch();
+  Sequences sampler = sequences_of(data.dataset, 32, Packing::documents, 5);
+  const std::int64_t n = per_epoch(sampler);
   Batch first, second;
   sampler.fill(0, n, first);
   sampler.fill(n, n, second);
@@ -207,9 +217,9 @@ BOOST_AUTO_TEST_CASE(parts_of_one_document_come_in_another_order_each_epoch) {
   std::vector<std::int32_t> text(640);
   std::iota(text.begin(), text.end(), 1);
   write_dataset(folder.path(), {text}, 1000);
-  Sampler sampler(std::make_shared<Dataset>(folder.path(), "train"), 32, Packing::documents, 5);
+  Sequences sampler = sequences_of(std::make_shared<Dataset>(folder.path(), "train"), 32, Packing::documents, 5);
   Batch stored, first, second;
-  Sampler(std::make_shared<Dataset>(folder.path(), "train"), 32, Packing::documents, {}).fill(0, 20, stored);
+  sequences_of(std::make_shared<Dataset>(folder.path(), "train"), 32, Packing::documents, {}).fill(0, 20, stored);
   sampler.fill(0, 20, first);
   sampler.fill(20, 20, second);
   BOOST_TEST(std::ranges::equal(stored.tokens, text));
@@ -220,8 +230,9 @@ BOOST_AUTO_TEST_CASE(parts_of_one_document_come_in_another_order_each_epoch) {
 BOOST_AUTO_TEST_CASE(a_sequence_depends_on_its_number_alone) {
   const Fixture data;
   for (const auto packing : {Packing::documents, Packing::none}) {
-    Sampler forward(data.dataset, 24, packing, 5), backward(data.dataset, 24, packing, 5);
-    const std::int64_t n = 3 * forward.sequences_per_epoch() / 2;
+    Sequences forward = sequences_of(data.dataset, 24, packing, 5),
+              backward = sequences_of(data.dataset, 24, packing, 5);
+    const std::int64_t n = 3 * per_epoch(forward) / 2;
     std::vector<Batch> all(static_cast<std::size_t>(n));
     for (std::int64_t k = 0; k < n; ++k) forward.fill(k, 1, all[static_cast<std::size_t>(k)]);
     Batch one, whole;
@@ -238,7 +249,9 @@ BOOST_AUTO_TEST_CASE(ranks_share_the_batch_that_one_rank_would_take) {
   const Fixture data;
   DataLoader alone(data.dataset, config_of(20, 12));
   for (const std::int64_t ranks : {2, 3, 4}) {
-    alone.restore({0, data.dataset->fingerprint(), 20, 12, "documents", 11});
+    auto begin = alone.state();
+    begin.next_sequence = 0;
+    alone.restore(begin);
     std::vector<std::unique_ptr<DataLoader>> loaders, strided;
     for (std::int64_t r = 0; r < ranks; ++r) {
       LoaderConfig config = config_of(20, 12);
@@ -308,8 +321,9 @@ BOOST_AUTO_TEST_CASE(a_state_of_other_data_or_settings_is_refused_naming_what_di
     change(state);
     return user_error_of([&] { loader.restore(state); });
   };
-  BOOST_TEST(contains(refusal([&](auto& s) { s.dataset = other.dataset->fingerprint(); }),
-                      "dataset was " + other.dataset->fingerprint()));
+  BOOST_TEST(
+      contains(refusal([&](auto& s) { s.components[0].generations[0].fingerprint = other.dataset->fingerprint(); }),
+               "dataset was " + other.dataset->fingerprint()));
   BOOST_TEST(contains(refusal([](auto& s) { s.sequence_length = 21; }), "sequence_length was 21, now is 20"));
   BOOST_TEST(contains(refusal([](auto& s) { s.global_batch = 8; }), "global_batch was 8, now is 4"));
   BOOST_TEST(contains(refusal([](auto& s) { s.packing = "none"; }), "packing was none, now is documents"));
