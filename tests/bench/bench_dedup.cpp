@@ -19,7 +19,6 @@
 #include <thread>
 
 #include "data/corpus/dedup/dedup.h"
-#include "data/corpus/dedup/edges.h"
 #include "data/corpus/dedup/shuffle.h"
 #include "data/corpus/piece_file.h"
 #include "data/corpus/read/input.h"
@@ -101,23 +100,19 @@ void run(const std::string& file, const fs::path& folder, int threads, std::uint
     total += seconds() - begin;
     fmt::print("{:<16} {:6.2f} s  {} tasks\n", phase.name, seconds() - begin, phase.tasks);
   }
-  std::map<Twin, std::uint64_t> edges, documents;
+  std::map<Twin, std::uint64_t> documents;
+  std::uint64_t edges = 0;
   std::set<std::uint64_t> clusters;
-  for (const auto name : {exact_edges, near_edges}) {
-    for (std::uint64_t p = 0; p < work.partitions; ++p)
-      edges[name == exact_edges ? Twin::exact : Twin::near] +=
-          SectionReader(work.file(name, p), sizeof(Edge)).records();
-  }
+  for (std::uint64_t p = 0; p < work.partitions; ++p)
+    edges += SectionReader(work.file(near_edges, p), sizeof(Edge)).records();
   for (std::uint64_t piece = 0; piece < work.pieces; ++piece) {
     for (const auto& member : read_members(work, piece)) {
       ++documents[member.twin];
       clusters.insert(member.cluster);
     }
   }
-  fmt::print(
-      "total {:.2f} s on {} threads; {} exact and {} near edges; {} clusters; {} exact and {} near twins go\n{}\n",
-      total, threads, edges[Twin::exact], edges[Twin::near], clusters.size(), documents[Twin::exact],
-      documents[Twin::near], peak_memory());
+  fmt::print("total {:.2f} s on {} threads; {} edges; {} clusters; {} exact and {} near twins go\n{}\n", total, threads,
+             edges, clusters.size(), documents[Twin::exact], documents[Twin::near], peak_memory());
 }
 
 }  // namespace

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "data/corpus/dedup/dedup.h"
-#include "data/corpus/dedup/edges.h"
 #include "data/corpus/dedup/shuffle.h"
 #include "data/corpus/piece_file.h"
 #include "data/text/utf8.h"
@@ -94,12 +93,10 @@ class Corpus {
   std::size_t number(DocumentId id) const { return piece_of(id) * piece_size_ + index_of(id); }
   DocumentId id(std::size_t number) const { return document_id(number / piece_size_, number % piece_size_); }
 
-  std::vector<Edge> edges(std::string_view phase) const {
+  std::vector<Edge> edges() const {
     std::vector<Edge> all;
-    for (std::uint64_t p = 0; p < work.partitions; ++p) {
-      const SectionReader reader(work.file(phase, p), sizeof(Edge));
-      for (std::uint64_t s = 0; s < reader.sections(); ++s) reader.append_section(s, all);
-    }
+    for (std::uint64_t p = 0; p < work.partitions; ++p)
+      SectionReader(work.file(near_edges, p), sizeof(Edge)).append_section(0, all);
     return all;
   }
 

@@ -73,7 +73,7 @@ Quality quality_of(const Texts& texts, double threshold) {
   config.near_config.threshold = threshold;
   deduplicate(corpus.work, config, two_threads_backwards);
   const auto all = brute_force(texts, 0.3);
-  const auto edges = corpus.edges(near_edges);
+  const auto edges = corpus.edges();
   std::size_t right = 0;
   std::set<Numbers> seen;
   for (const auto& edge : edges) {

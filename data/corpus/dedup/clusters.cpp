@@ -3,7 +3,11 @@
 #include <algorithm>
 #include <limits>
 #include <memory>
+#include <optional>
+#include <tuple>
 
+#include "data/corpus/dedup/exact.h"
+#include "data/corpus/dedup/near.h"
 #include "data/corpus/dedup/shuffle.h"
 #include "data/corpus/piece_file.h"
 #include "framework/base/check.h"
@@ -11,13 +15,12 @@
 namespace dujiang::data {
 namespace {
 
-constexpr std::string_view phase = "clusters";
+constexpr std::string_view cluster_phase = "clusters", member_phase = "members";
 
 // The documents that have an edge, as the nodes of a forest: a node's root is the first document of its cluster.
 class Clusters {
  public:
-  Clusters(const DedupWork& work, std::vector<std::string_view> edge_phases)
-      : work_(work), edge_phases_(std::move(edge_phases)) {
+  explicit Clusters(const DedupWork& work) : work_(work) {
     find_documents();
     const std::size_t n = documents_.size();
     DUJIANG_CHECK(n < std::numeric_limits<std::uint32_t>::max(), "{} documents have twins: more than 2^32", n);
@@ -58,48 +61,24 @@ class Clusters {
     SectionWriter writer(path, sizeof(Member), work_.pieces);
     for (std::uint32_t i = 0; i < documents_.size(); ++i) {
       const auto kept = kept_[parent_[i]];
+      // Equal texts meet here where nobody looked for them before.
       const bool same = hash_[i] == hash_[kept];
-      const Member member{cluster[parent_[i]],
-                          documents_[kept],
-                          index_of(documents_[i]),
-                          same ? 1 : nearness[i],
-                          i == kept ? Twin::none
-                          : same    ? Twin::exact
-                                    : Twin::near,
-                          0};
+      const Twin twin = i == kept ? Twin::none : same ? Twin::exact : Twin::near;
+      const Member member{
+          cluster[parent_[i]], documents_[kept], index_of(documents_[i]), same ? 1 : nearness[i], twin, 0};
       writer.append(piece_of(documents_[i]), &member, 1);
     }
     writer.commit();
   }
 
  private:
-  static double merit_of(const PieceWriter::Record& record, const ClusterConfig& config) {
-    constexpr double none = std::numeric_limits<double>::lowest();
-    switch (config.keep) {
-      case Keep::longest:
-        return static_cast<double>(record.end - record.begin);
-      case Keep::priority:
-        return record.source < config.priority.size() ? config.priority[record.source] : none;
-      case Keep::quality:
-        return record.quality == record.quality ? record.quality : none;
-      case Keep::first:
-        break;
-    }
-    return none;
-  }
-
   template <class Body>
   void for_each_edge(Body&& body) const {
     std::vector<Edge> edges;
-    for (const auto edge_phase : edge_phases_) {
-      for (std::uint64_t p = 0; p < work_.partitions; ++p) {
-        const SectionReader reader(work_.file(edge_phase, p), sizeof(Edge));
-        for (std::uint64_t s = 0; s < reader.sections(); ++s) {
-          edges.clear();
-          reader.append_section(s, edges);
-          for (const auto& edge : edges) body(edge);
-        }
-      }
+    for (std::uint64_t p = 0; p < work_.partitions; ++p) {
+      edges.clear();
+      SectionReader(work_.file(near_edges, p), sizeof(Edge)).append_section(0, edges);
+      for (const auto& edge : edges) body(edge);
     }
   }
 
@@ -149,30 +128,77 @@ class Clusters {
   }
 
   const DedupWork& work_;
-  std::vector<std::string_view> edge_phases_;
   std::vector<DocumentId> documents_;  // sorted; all that follows is by the index in it
   std::vector<std::uint32_t> parent_;  // from the constructor's end on the root
   std::vector<std::uint64_t> hash_;
   std::vector<std::uint32_t> kept_;  // by root
 };
 
+bool by_index(const Member& a, const Member& b) {
+  return a.index < b.index;
+}
+
+// The near twins of a piece and its exact ones, each with what became of the one kept of those that equal it.
+std::vector<Member> collect(const DedupWork& work, bool exact, bool near, std::uint64_t piece) {
+  std::vector<Member> members, elsewhere;
+  std::optional<SectionReader> clusters;
+  if (near) clusters.emplace(work.file(cluster_phase, 0), sizeof(Member));
+  if (near) clusters->append_section(piece, members);
+  if (!exact) return members;
+
+  auto repeats = read_repeats(work, piece);
+  // By the kept ones, so that the members of each of their pieces are read once.
+  std::sort(repeats.begin(), repeats.end(), [](const Repeat& a, const Repeat& b) {
+    return std::tie(a.kept, a.document) < std::tie(b.kept, b.document);
+  });
+  const std::size_t near_members = members.size();
+  std::optional<std::uint64_t> open;
+  for (const auto& [document, kept, hash] : repeats) {
+    if (near && open != piece_of(kept)) {
+      open = piece_of(kept);
+      elsewhere.clear();
+      clusters->append_section(*open, elsewhere);
+    }
+    Member member{hash, kept, index_of(kept), 1, Twin::none, 0};
+    const auto found = std::lower_bound(elsewhere.begin(), elsewhere.end(), member, by_index);
+    const bool has_near = found != elsewhere.end() && found->index == member.index;
+    if (document == kept && has_near) continue;  // it is there already
+    if (has_near) member = *found;
+    if (document != kept && member.twin == Twin::none) member.twin = Twin::exact;
+    member.index = index_of(document);
+    members.push_back(member);
+  }
+  std::sort(members.begin() + static_cast<std::ptrdiff_t>(near_members), members.end(), by_index);
+  std::inplace_merge(members.begin(), members.begin() + static_cast<std::ptrdiff_t>(near_members), members.end(),
+                     by_index);
+  return members;
+}
+
 }  // namespace
 
 std::vector<Phase> cluster_phases(const DedupWork& work, const ClusterConfig& config, bool exact, bool near) {
-  std::vector<std::string_view> edge_phases;
-  if (exact) edge_phases.push_back(exact_edges);
-  if (near) edge_phases.push_back(near_edges);
-  return {{phase, 1, [work](std::uint64_t) { return work.file(phase, 0); },
-           [=](std::uint64_t) {
-             Clusters clusters(work, edge_phases);
-             clusters.choose(config);
-             clusters.write(work.file(phase, 0));
-           }}};
+  std::vector<Phase> phases;
+  if (near) {
+    phases.push_back({cluster_phase, 1, [work](std::uint64_t) { return work.file(cluster_phase, 0); },
+                      [=](std::uint64_t) {
+                        Clusters clusters(work);
+                        clusters.choose(config);
+                        clusters.write(work.file(cluster_phase, 0));
+                      }});
+  }
+  phases.push_back({member_phase, work.pieces, [work](std::uint64_t piece) { return work.file(member_phase, piece); },
+                    [=](std::uint64_t piece) {
+                      const auto members = collect(work, exact, near, piece);
+                      SectionWriter writer(work.file(member_phase, piece), sizeof(Member), 1);
+                      writer.append(0, members.data(), members.size());
+                      writer.commit();
+                    }});
+  return phases;
 }
 
 std::vector<Member> read_members(const DedupWork& work, std::uint64_t piece) {
   std::vector<Member> members;
-  SectionReader(work.file(phase, 0), sizeof(Member)).append_section(piece, members);
+  SectionReader(work.file(member_phase, piece), sizeof(Member)).append_section(0, members);
   return members;
 }
 

@@ -4,18 +4,12 @@
 #include <cstdint>
 #include <vector>
 
-#include "data/corpus/dedup/edges.h"
+#include "data/corpus/dedup/keep.h"
 #include "data/corpus/dedup/work.h"
 
 namespace dujiang::data {
 
-/// Which member of a cluster stays. Ties go to the first.
-enum class Keep : std::uint8_t { first, longest, priority, quality };
-
-struct ClusterConfig {
-  Keep keep = Keep::first;
-  std::vector<double> priority;  // by source, the highest stays; for Keep::priority
-};
+enum class Twin : std::uint32_t { none, exact, near };
 
 /// A document that has twins.
 struct Member {
@@ -28,7 +22,8 @@ struct Member {
   std::uint32_t unused;
 };
 
-/// One task, over the edges of the phases that ran. It holds about 48 bytes for each document that has an edge.
+/// One task over the edges of near_phases(), if these ran, which holds about 32 bytes for each document that has an
+/// edge; then a task a piece that adds what exact_phases() found, if these ran.
 std::vector<Phase> cluster_phases(const DedupWork& work, const ClusterConfig& config, bool exact, bool near);
 
 /// After the phases: a piece's documents that have twins, sorted by index. Any other document stays, and its cluster is

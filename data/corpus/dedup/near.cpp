@@ -10,7 +10,6 @@
 #include <tuple>
 #include <unordered_map>
 
-#include "data/corpus/dedup/edges.h"
 #include "data/corpus/dedup/exact.h"
 #include "data/corpus/dedup/minhash.h"
 #include "data/corpus/dedup/shingles.h"
@@ -36,7 +35,11 @@ struct Pair {
 // Writes the signatures of all documents and the band keys of those that take part.
 void map_documents(const DedupWork& work, const NearConfig& config, bool after_exact, std::uint64_t piece) {
   const PieceReader reader(work.texts(piece));
-  const auto repeats = after_exact ? read_exact_repeats(work, piece) : std::vector<std::uint32_t>{};
+  std::vector<bool> left_out(reader.documents());
+  if (after_exact) {
+    for (const auto& repeat : read_repeats(work, piece))
+      left_out[index_of(repeat.document)] = repeat.document != repeat.kept;
+  }
   const MinHash minhash(std::size_t{config.bands} * config.rows);
   Shuffle<Key> keys(work.partitions);
   SectionWriter signatures(work.file(signature_phase, piece), minhash.size(), 1);
@@ -45,7 +48,7 @@ void map_documents(const DedupWork& work, const NearConfig& config, bool after_e
     auto minima = minhash.start();
     std::optional<std::uint64_t> only;
     bool several = false;
-    if (!std::binary_search(repeats.begin(), repeats.end(), d)) {
+    if (!left_out[d]) {
       for_each_shingle(reader.text(d), {config.ngram, config.letters_only}, [&](std::span<const std::uint64_t> hashes) {
         if (!only) only = hashes[0];
         several |= std::any_of(hashes.begin(), hashes.end(), [&](auto h) { return h != *only; });
@@ -212,7 +215,7 @@ void verify_pairs(const DedupWork& work, const NearConfig& config, std::uint64_t
   for (const auto& [a, b] : pairs) {
     const auto x = cache.get(a), y = cache.get(b);
     const double s = similarity(x->set, y->set);
-    if (s >= config.threshold) edges.add(0, {a, b, x->hash, y->hash, static_cast<float>(s), Twin::near});
+    if (s >= config.threshold) edges.add(0, {a, b, x->hash, y->hash, static_cast<float>(s), 0});
   }
   edges.write(work.file(near_edges, partition));
 }

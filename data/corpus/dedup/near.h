@@ -3,6 +3,7 @@
 // similarity of the sets.
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "data/corpus/dedup/work.h"
@@ -17,6 +18,17 @@ struct NearConfig {
   bool letters_only = true;    // white space, punctuation and symbols are skipped
   std::size_t cache_mib = 64;  // of shingle sets, a task
 };
+
+/// Two documents that are alike.
+struct Edge {
+  DocumentId a, b;               // a < b
+  std::uint64_t hash_a, hash_b;  // text_hash()
+  float similarity;
+  std::uint32_t unused;
+};
+
+/// The phase whose files, one a partition, hold the edges in one section.
+inline constexpr std::string_view near_edges = "near_edges";
 
 /// UserError naming the field that is out of bounds.
 void check(const NearConfig& config);
