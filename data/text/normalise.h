@@ -20,7 +20,7 @@ struct NormaliseConfig {
   bool spaces = true;       // U+3000, U+00A0 and spaces of other widths become ' '
   bool full_width = true;   // full-width ASCII letters and digits, and nothing else of that block, become ASCII
   bool gb_private = true;   // the 24 private-use code points of GB 18030 before 2022 become the characters meant
-  bool entities = false;    // HTML entities with their semicolon, once: "&amp;lt;" becomes "&lt;"
+  bool entities = true;     // HTML entities with their semicolon, once: "&amp;lt;" becomes "&lt;"
   int punctuation_run = 3;  // longest run of one mark such as ！ ? 。 ~ (0: any length)
   int ruler_run = 8;        // longest run of one sign that also draws lines: - = _ * # . … — ─ (0: any length)
   bool trailing_blanks = true;  // at the ends of lines

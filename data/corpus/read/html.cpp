@@ -1,10 +1,14 @@
 #include <gumbo.h>
 
+#include <algorithm>
 #include <memory>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "data/corpus/read/fill.h"
 #include "data/corpus/read/markup.h"
+#include "data/text/utf8.h"
 
 namespace dujiang::data {
 
@@ -71,57 +75,151 @@ Role role_of(GumboTag tag) {
   }
 }
 
-void separate(Role role, LineFiller& out) {
-  if (role == Role::line) out.break_line();
-  if (role == Role::block || role == Role::verbatim) out.break_block();
-  if (role == Role::cell) out.add(" ");
-}
-
 bool is_text(const GumboNode& node) {
   return node.type == GUMBO_NODE_TEXT || node.type == GUMBO_NODE_WHITESPACE || node.type == GUMBO_NODE_CDATA;
 }
 
-// Depth first without recursion: pages may nest deeper than the stack.
-void walk(const GumboNode& root, LineFiller& out) {
+// Depth first without recursion: pages may nest deeper than the stack. The sink is told of text and of what parts it.
+template <class Sink>
+void walk(const GumboNode& root, Sink& sink) {
   struct Open {
     const GumboElement& element;
     Role role;
-    bool verbatim;
+    bool verbatim, link;
     unsigned next = 0;
   };
-  std::vector<Open> open{{root.v.element, Role::line, false}};
+  std::vector<Open> open{{root.v.element, Role::line, false, false}};
   while (!open.empty()) {
     Open& top = open.back();
     if (top.next == top.element.children.length) {
-      separate(top.role, out);
+      sink.part(top.role);
       open.pop_back();
       continue;
     }
     const auto& node = *static_cast<const GumboNode*>(top.element.children.data[top.next++]);
     if (is_text(node)) {
-      if (top.verbatim) {
-        out.add_verbatim(node.v.text.text);
-      } else {
-        out.add(node.v.text.text);
-      }
+      sink.text(node.v.text.text, top.verbatim, top.link);
     } else if (node.type == GUMBO_NODE_ELEMENT) {
-      const Role role = role_of(node.v.element.tag);
+      const GumboTag tag = node.v.element.tag;
+      const Role role = role_of(tag);
       if (role == Role::dropped) continue;
-      separate(role, out);
-      open.push_back({node.v.element, role, top.verbatim || role == Role::verbatim});
+      sink.part(role);
+      open.push_back({node.v.element, role, top.verbatim || role == Role::verbatim, top.link || tag == GUMBO_TAG_A});
     }
   }
 }
 
+// What stands between two line breaks of the page.
+struct Block {
+  std::size_t chars = 0, link_chars = 0;
+  bool sentence = false, verbatim = false;
+  bool content = false;
+};
+
+// Counts the blocks of a page, in the order in which Writer meets them.
+class Counter {
+ public:
+  void part(Role role) {
+    if (role != Role::inside && role != Role::cell && blocks_.back().chars > 0) blocks_.emplace_back();
+  }
+  void text(std::string_view text, bool verbatim, bool link) {
+    Block& block = blocks_.back();
+    for (std::size_t pos = 0; pos < text.size();) {
+      const char32_t c = next_char(text, pos);
+      if (c <= ' ' || c == 0x3000 || c == 0xA0) continue;
+      ++block.chars;
+      block.link_chars += link;
+      block.sentence = block.sentence || c == U'。' || c == U'！' || c == U'？' || c == U'；';
+    }
+    block.verbatim = block.verbatim || verbatim;
+  }
+
+  // Sentences and long blocks that aren't links are content. Short ones are content between two such, as list items
+  // are, or shortly before one, as headings are. What is mostly links isn't.
+  std::vector<Block> judged() && {
+    constexpr std::size_t long_block = 40, most_between = 20, most_before = 2;
+    const auto mostly_links = [](const Block& block) { return block.link_chars * 3 > block.chars; };
+    for (Block& block : blocks_)
+      block.content = !mostly_links(block) && (block.verbatim || block.sentence || block.chars >= long_block);
+    bool content_before = false;
+    for (std::size_t begin = 0; begin < blocks_.size();) {
+      std::size_t end = begin;
+      while (end < blocks_.size() && !blocks_[end].content && !mostly_links(blocks_[end])) ++end;
+      const bool content_after = end < blocks_.size() && blocks_[end].content;
+      const std::size_t most = content_before ? most_between : most_before;
+      for (std::size_t i = end - std::min(end - begin, most); content_after && i < end; ++i) blocks_[i].content = true;
+      if (end < blocks_.size()) content_before = blocks_[end].content;
+      begin = end + 1;
+    }
+    return std::move(blocks_);
+  }
+
+ private:
+  std::vector<Block> blocks_ = std::vector<Block>(1);
+};
+
+class Writer {
+ public:
+  // Without blocks all is content.
+  explicit Writer(std::vector<Block> blocks = {}) : blocks_(std::move(blocks)) {}
+  void part(Role role) {
+    if (role == Role::line) out_.break_line();
+    if (role == Role::block || role == Role::verbatim) out_.break_block();
+    if (role == Role::cell) out_.add(" ");
+    if (role != Role::inside && role != Role::cell && chars_ > 0) {
+      ++at_;
+      chars_ = 0;
+    }
+  }
+  void text(std::string_view text, bool verbatim, bool) {
+    chars_ += static_cast<std::size_t>(!is_blank(text));
+    if (!blocks_.empty() && !blocks_[at_].content) return;
+    if (verbatim) {
+      out_.add_verbatim(text);
+    } else {
+      out_.add(text);
+    }
+  }
+  std::string finish() { return out_.finish(); }
+
+ private:
+  static bool is_blank(std::string_view text) {
+    for (std::size_t pos = 0; pos < text.size();) {
+      const char32_t c = next_char(text, pos);
+      if (c > ' ' && c != 0x3000 && c != 0xA0) return false;
+    }
+    return true;
+  }
+
+  std::vector<Block> blocks_;
+  std::size_t at_ = 0, chars_ = 0;
+  LineFiller out_;
+};
+
 }  // namespace
 
-std::string html_to_text(std::string_view html) {
+std::string html_to_text(std::string_view html, Boilerplate boilerplate) {
   const auto free_output = [](GumboOutput* output) { gumbo_destroy_output(&kGumboDefaultOptions, output); };
   const std::unique_ptr<GumboOutput, decltype(free_output)> parsed(
       gumbo_parse_with_options(&kGumboDefaultOptions, html.data(), html.size()), free_output);
-  LineFiller out;
-  walk(*parsed->root, out);
-  return out.finish();
+  std::vector<Block> blocks;
+  if (boilerplate == Boilerplate::drop) {
+    Counter counter;
+    walk(*parsed->root, counter);
+    blocks = std::move(counter).judged();
+  }
+  Writer writer(std::move(blocks));
+  walk(*parsed->root, writer);
+  return writer.finish();
+}
+
+std::string_view html_charset(std::string_view html) {
+  const std::string_view head = html.substr(0, 1024);
+  const std::size_t found = head.find("charset");
+  if (found == head.npos) return {};
+  const std::size_t begin = head.find_first_not_of(" \t=\"'", found + 7);
+  if (begin == head.npos) return {};
+  return head.substr(begin, std::min(head.find_first_of(" \t\"'>;/?", begin), head.size()) - begin);
 }
 
 }  // namespace dujiang::data

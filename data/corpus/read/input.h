@@ -1,30 +1,46 @@
 #pragma once
-// Files as streams of bytes and lines, decompressed on the way.
+// Files as streams of bytes, decompressed on the way.
 
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "data/corpus/read/file_fault.h"
+
 namespace dujiang::data {
 
 /// Paths that match, sorted by bytes. Within a name * ? and [] as in fnmatch(3); ** stands for any number of folders
-/// (it doesn't follow links to folders). A pattern without these names a file, whatever characters it has.
-std::vector<std::string> glob_files(const std::string& pattern);
+/// (it doesn't follow links to folders). A pattern without these names a file, whatever characters it has. Folders that
+/// can't be listed, and matches that are cyclic or dangling links, are told of in `faults` if given.
+std::vector<std::string> glob_files(const std::string& pattern, std::vector<FileFault>* faults = nullptr);
 
-/// A plain, gzip or zstd file, told apart by its first bytes; concatenated gzip members and zstd frames are read
-/// through. UserError naming the file when it can't be read, is damaged or cut short.
+/// The files of all globs, each once, in the globs' order. UserError naming the source when a glob matches nothing and
+/// no fault explains it.
+std::vector<std::string> list_files(const std::string& source, const std::vector<std::string>& globs,
+                                    std::vector<FileFault>& faults);
+
+/// A plain, gzip, zstd or xz file, told apart by its first bytes; concatenated members and frames are read through.
+/// Takes little memory whatever the file holds. FileError when it can't be read, is damaged or cut short, or grows by
+/// more than `max_expansion` on decompression (looked at from 64 MiB on; 0: it may).
 class ByteStream {
  public:
-  explicit ByteStream(const std::string& path);
+  explicit ByteStream(const std::string& path, double max_expansion = 0);
   ~ByteStream();
+  ByteStream(ByteStream&&) noexcept;
   /// Fills up to `size` bytes; 0 at the end.
   std::size_t read(char* out, std::size_t size);
+  /// FileError when the file isn't the one any more that was opened: removed, replaced, written to.
+  void check_unchanged() const;
 
-  struct Source;
+  class File;
+  class Codec;
 
  private:
-  std::unique_ptr<Source> source_;
+  std::unique_ptr<File> file_;
+  std::unique_ptr<Codec> codec_;
+  double max_expansion_;
+  std::uint64_t produced_ = 0;
 };
 
 class LineReader {

@@ -14,6 +14,7 @@
 #include "framework/base/check.h"
 
 namespace dujiang::data {
+inline namespace whole_sources {
 
 namespace {
 
@@ -225,4 +226,5 @@ std::size_t read_source(const SourceConfig& source, const Sink& sink) {
   return files.size();
 }
 
+}  // namespace whole_sources
 }  // namespace dujiang::data

@@ -7,7 +7,9 @@
 #include <string_view>
 #include <vector>
 
+// Inline: the reader that takes its place has types of the same names, and one program may hold both.
 namespace dujiang::data {
+inline namespace whole_sources {
 
 /// automatic goes by the extension, a final .gz or .zst aside: .jsonl and .ndjson; .html and .htm; .1 to .8, .3pm and
 /// the like, .n (man); else text.
@@ -47,4 +49,5 @@ std::vector<std::string> list_files(const SourceConfig& source);
 /// UserError: unreadable or damaged file; under OnError::fail also bad text, with file and byte offset.
 std::size_t read_source(const SourceConfig& source, const std::function<void(RawDocument&&)>& sink);
 
+}  // namespace whole_sources
 }  // namespace dujiang::data

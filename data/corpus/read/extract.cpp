@@ -1,0 +1,161 @@
+#include "data/corpus/read/extract.h"
+
+#include <simdjson.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "framework/base/check.h"
+
+namespace dujiang::data {
+namespace {
+
+namespace dom = simdjson::dom;
+
+std::int64_t signed_size(std::string_view text) {
+  return static_cast<std::int64_t>(text.size());
+}
+
+std::string at_line(const RawDocument& raw, std::string_view what) {
+  return fmt::format("line {}: {}", raw.line, what);
+}
+
+// The strings at the end of the path, joined by newlines. False when there are none of that kind.
+bool collect(dom::element element, const std::string* step, const std::string* end, std::string& out, bool& any) {
+  dom::array list;
+  if (element.get(list) == simdjson::SUCCESS) {
+    for (const dom::element item : list) {
+      if (!collect(item, step, end, out, any)) return false;
+    }
+    return true;
+  }
+  if (step != end) {
+    dom::element inner;
+    return element[*step].get(inner) == simdjson::SUCCESS && collect(inner, step + 1, end, out, any);
+  }
+  std::string_view value;
+  if (element.get(value) != simdjson::SUCCESS) return false;
+  if (any) out += '\n';
+  out += value;
+  any = true;
+  return true;
+}
+
+std::optional<Rejection> parse_row(std::string& text, const RawDocument& raw) {
+  std::vector<std::string> fields = split_csv(text, raw.format == Format::csv ? ',' : '\t');
+  if (raw.column < 0 || static_cast<std::size_t>(raw.column) >= fields.size())
+    return Rejection{"no_field", static_cast<double>(fields.size()), static_cast<double>(raw.column + 1),
+                     at_line(raw, fmt::format("{} fields, the text is in number {}", fields.size(), raw.column + 1))};
+  text = std::move(fields[static_cast<std::size_t>(raw.column)]);
+  return std::nullopt;
+}
+
+}  // namespace
+
+Extractor::Extractor(const ExtractConfig& config) : config_(config), in_html_(config.normalise) {
+  in_html_.entities = false;
+  for (std::size_t begin = 0; begin <= config_.field.size();) {
+    const std::size_t end = std::min(config_.field.find('.', begin), config_.field.size());
+    path_.push_back(config_.field.substr(begin, end - begin));
+    if (path_.back().empty()) fail_user("source: field \"{}\" has an empty step", config_.field);
+    begin = end + 1;
+  }
+  constexpr Format inside[] = {Format::text, Format::markdown, Format::html, Format::man};
+  if (std::find(std::begin(inside), std::end(inside), config_.inside) == std::end(inside))
+    fail_user("source: a field holds text, markdown, html or man, nothing else");
+  if (!config_.simplify.empty()) simplifier_ = std::make_unique<Simplifier>(config_.simplify);
+}
+
+std::optional<Rejection> Extractor::parse_json(std::string& text, const RawDocument& raw) const {
+  // Its buffers are worth keeping from one line to the next.
+  static thread_local dom::parser parser;
+  const std::size_t size = text.size();
+  text.reserve(size + simdjson::SIMDJSON_PADDING);
+  dom::element root;
+  if (const auto error = parser.parse(text.data(), size, false).get(root))
+    return Rejection{"bad_json", 0, 0, at_line(raw, fmt::format("not JSON: {}", simdjson::error_message(error)))};
+  if (!root.is_object()) return Rejection{"bad_json", 0, 0, at_line(raw, "expected a JSON object")};
+  std::string value;
+  bool any = false;
+  if (collect(root, path_.data(), path_.data() + path_.size(), value, any)) {
+    text = std::move(value);
+    return std::nullopt;
+  }
+  dom::element last = root;
+  for (const std::string& step : path_) {
+    dom::element inner;
+    if (last.is_object() && last[step].get(inner) != simdjson::SUCCESS)
+      return Rejection{"no_field", 0, 0, at_line(raw, fmt::format("no field \"{}\"", config_.field))};
+    if (!last.is_object()) break;
+    last = inner;
+  }
+  return Rejection{"not_text", 0, 0, at_line(raw, fmt::format("the field \"{}\" isn't text", config_.field))};
+}
+
+std::optional<Rejection> Extractor::operator()(const RawDocument& raw, TextDocument& out, Tally& tally) const {
+  out.offset = raw.offset;
+  out.bytes = raw.raw_bytes;
+  if (raw.fault) return raw.fault;
+
+  DecodeHint hint{config_.encoding, config_.encoding.has_value()};
+  if (raw.from_utf16) hint = {Encoding::utf8, true};
+  if (raw.format == Format::html && !hint.certain) hint.encoding = encoding_of_name(html_charset(raw.bytes));
+  Decoded decoded = decode(raw.bytes, hint);
+  if (decoded.fault) {
+    // Offsets are those of the file, as an editor would find them.
+    const std::size_t at = decoded.fault->offset;
+    const std::uint64_t before =
+        raw.from_utf16 ? Utf16Transcoder::source_bytes(std::string_view(raw.bytes).substr(0, at)) : at;
+    return Rejection{
+        decoded.fault->rule, static_cast<double>(raw.offset + before), 0,
+        fmt::format("at byte {} of the file: {}", raw.offset + before,
+                    raw.from_utf16 ? "a surrogate without its partner, or U+FFFD" : decoded.fault->message)};
+  }
+  out.encoding = raw.from_utf16 ? Encoding::utf16 : decoded.encoding;
+  std::string text = std::move(decoded.text);
+  std::int64_t before = static_cast<std::int64_t>(raw.raw_bytes);
+  const auto told = [&](std::string_view rule) {
+    if (before != signed_size(text)) tally.took(rule, 1, before - signed_size(text));
+    before = signed_size(text);
+  };
+  told("decode");
+
+  Format markup = raw.format;
+  if (raw.format == Format::jsonl || raw.format == Format::csv || raw.format == Format::tsv) {
+    auto rejection = raw.format == Format::jsonl ? parse_json(text, raw) : parse_row(text, raw);
+    if (rejection) return rejection;
+    told("record");
+    markup = config_.inside;
+  }
+  if (markup == Format::html) {
+    std::erase(text, '\0');  // the parser would make U+FFFD of it
+    text = html_to_text(text, config_.boilerplate);
+  } else if (markup == Format::markdown) {
+    text = markdown_to_text(text, config_.code_blocks);
+  } else if (markup == Format::man) {
+    text = roff_to_text(text);
+  }
+  told("markup");
+  // An escape or a character reference may name it too.
+  if (text.find("\xEF\xBF\xBD") != text.npos)
+    return Rejection{"replacement_character", static_cast<double>(raw.offset), 0,
+                     at_line(raw, "U+FFFD: a character was lost before")};
+
+  NormaliseReport report;
+  text = normalise(text, markup == Format::html ? in_html_ : config_.normalise, report);
+  for (std::size_t i = 0; i < normalise_rules.size(); ++i)
+    tally.took(normalise_rules[i], report.rules[i].hits, report.rules[i].bytes);
+  before = signed_size(text);
+
+  const ScriptCounts script = count_script(text);
+  out.script = script.script();
+  if (simplifier_ && script.traditional > 0) {
+    text = (*simplifier_)(text);
+    told("simplify");
+  }
+  if (text.empty()) return Rejection{"empty", 0, 1, at_line(raw, "no text")};
+  out.text = std::move(text);
+  return std::nullopt;
+}
+
+}  // namespace dujiang::data
