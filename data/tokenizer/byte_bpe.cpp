@@ -70,7 +70,8 @@ class PieceCache {
     std::uint64_t low = 0, high = 0;  // the bytes
     std::uint16_t size = 0;           // 0: no piece yet
     std::uint16_t count = 0;
-    std::array<std::int32_t, 11> ids;
+    static constexpr std::size_t most = 11;
+    std::int32_t ids[most];
   };
 
   /// The place of a piece; it holds the piece when its size is set, else only the key.
@@ -109,6 +110,17 @@ class PieceCache {
 struct ByteBpeTokenizer::Scratch {
   BpeMerger::Buffers buffers;
   PieceCache cache;
+  std::vector<std::int32_t> ids;  // of the text so far in the first `count` places
+  std::size_t count = 0;
+
+  std::int32_t* room_for(std::size_t more) {
+    if (ids.size() < count + more) ids.resize(count + more);
+    return ids.data() + count;
+  }
+  void add(std::int32_t id) {
+    *room_for(1) = id;
+    ++count;
+  }
 };
 
 ByteBpeTokenizer::ByteBpeTokenizer(BpeModel model, std::string sha256, std::vector<std::string> notes)
@@ -155,18 +167,20 @@ std::vector<std::int32_t> ByteBpeTokenizer::encode(std::string_view text) const 
 std::vector<std::int32_t> ByteBpeTokenizer::encode(std::string_view text, Specials specials) const {
   const std::size_t valid = utf8_valid_prefix(text);
   if (valid != text.size()) fail_user("tokenizer: the text isn't UTF-8 at byte offset {}", valid);
-  std::vector<std::int32_t> ids;
-  ids.reserve(text.size() / 3);
   auto scratch = take_scratch();
+  scratch->count = 0;
   raw_.split(text, specials == Specials::match, [&](std::string_view part, std::int32_t id) {
     if (id >= 0) {
-      ids.push_back(id);
+      scratch->add(id);
     } else {
-      encode_part(part, specials, *scratch, ids);
+      encode_part(part, specials, *scratch);
     }
   });
-  constexpr std::size_t keep = std::size_t{1} << 16;  // a giant piece's buffers are not kept
-  if (scratch->buffers.ids.size() > keep) scratch->buffers = {};
+  std::vector<std::int32_t> ids(scratch->ids.begin(),
+                                scratch->ids.begin() + static_cast<std::ptrdiff_t>(scratch->count));
+  constexpr std::size_t keep = std::size_t{1} << 20;  // what a giant text took is not kept
+  if (scratch->ids.size() > keep) scratch->ids = {};
+  if (scratch->buffers.ranks.size() > keep) scratch->buffers = {};
   const std::lock_guard lock(mutex_);
   idle_.push_back(std::move(scratch));
   return ids;
@@ -180,48 +194,49 @@ std::unique_ptr<ByteBpeTokenizer::Scratch> ByteBpeTokenizer::take_scratch() cons
   return scratch;
 }
 
-void ByteBpeTokenizer::encode_part(std::string_view text, Specials specials, Scratch& scratch,
-                                   std::vector<std::int32_t>& ids) const {
+void ByteBpeTokenizer::encode_part(std::string_view text, Specials specials, Scratch& scratch) const {
   std::string other;
   if (model_.nfc && !is_nfc(text)) text = other = to_nfc(text);
   normalized_.split(text, specials == Specials::match, [&](std::string_view part, std::int32_t id) {
     if (id >= 0) {
-      ids.push_back(id);
+      scratch.add(id);
     } else {
-      encode_text(part, scratch, ids);
+      encode_text(part, scratch);
     }
   });
 }
 
-void ByteBpeTokenizer::encode_text(std::string_view text, Scratch& scratch, std::vector<std::int32_t>& ids) const {
-  const auto append = [&](std::string_view piece) {
+void ByteBpeTokenizer::encode_text(std::string_view text, Scratch& scratch) const {
+  std::int32_t* out = scratch.room_for(text.size() + PieceCache::Entry::most);
+  const auto merge = [&](std::string_view piece) {
     if (model_.ignore_merges) {
       if (const auto found = whole_.find(piece); found != whole_.end()) {
-        ids.push_back(found->second);
-        return std::size_t{1};
+        *out++ = found->second;
+        return;
       }
     }
-    const std::size_t count = merger_.merge(piece, scratch.buffers);
-    ids.insert(ids.end(), scratch.buffers.ids.begin(),
-               scratch.buffers.ids.begin() + static_cast<std::ptrdiff_t>(count));
-    return count;
+    out = merger_.merge(piece, out, scratch.buffers);
   };
   pretokenizer_.for_each_piece(text, [&](std::string_view piece) {
     if (piece.size() > PieceCache::longest) {
-      append(piece);
+      merge(piece);
       return;
     }
     PieceCache::Entry& entry = scratch.cache.find(piece);
     if (entry.size == 0) {
-      const std::size_t count = append(piece);
-      if (count > entry.ids.size()) return;
-      std::copy(ids.end() - static_cast<std::ptrdiff_t>(count), ids.end(), entry.ids.begin());
+      const std::int32_t* const begin = out;
+      merge(piece);
+      const auto count = static_cast<std::size_t>(out - begin);
+      if (count > PieceCache::Entry::most) return;
+      std::copy(begin, static_cast<const std::int32_t*>(out), entry.ids);
       entry.count = static_cast<std::uint16_t>(count);
       entry.size = static_cast<std::uint16_t>(piece.size());
     } else {
-      ids.insert(ids.end(), entry.ids.begin(), entry.ids.begin() + entry.count);
+      std::memcpy(out, entry.ids, sizeof entry.ids);  // all places: quicker than as many as there are
+      out += entry.count;
     }
   });
+  scratch.count = static_cast<std::size_t>(out - scratch.ids.data());
 }
 
 std::unique_ptr<ByteBpeTokenizer> load_byte_bpe(const std::string& dir) {

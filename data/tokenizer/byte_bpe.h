@@ -48,8 +48,8 @@ class ByteBpeTokenizer final : public Tokenizer {
  private:
   struct Scratch;  // what one thread writes while it encodes
 
-  void encode_part(std::string_view text, Specials specials, Scratch& scratch, std::vector<std::int32_t>& ids) const;
-  void encode_text(std::string_view text, Scratch& scratch, std::vector<std::int32_t>& ids) const;
+  void encode_part(std::string_view text, Specials specials, Scratch& scratch) const;
+  void encode_text(std::string_view text, Scratch& scratch) const;
   std::unique_ptr<Scratch> take_scratch() const;
 
   BpeModel model_;

@@ -132,8 +132,11 @@ struct Scanner {
   bool is(const Byte* at, Byte any_of) const { return at < end && (of(at) & any_of) != 0; }
   bool is_none(const Byte* at, Byte none_of) const { return at < end && (of(at) & none_of) == 0; }
   const Byte* skip(const Byte* at, Byte any_of) const {
-    while (is(at, any_of)) at += size_of(*at);
-    return at;
+    for (;;) {
+      while (at < end && *at < 0x80 && (classes.leads[*at] & any_of) && !region) ++at;
+      if (!is(at, any_of)) return at;
+      at += size_of(*at);
+    }
   }
   const Byte* skip_none(const Byte* at, Byte none_of) const {
     while (is_none(at, none_of)) at += size_of(*at);
