@@ -104,20 +104,18 @@ std::int64_t as_gbk(const std::vector<char32_t>& line) {
   return garbled;
 }
 
-// The length of a glyph description at `i`: braces around one to eight Han characters and signs of composition.
+// The length of a glyph description at `i`: braces around a few Han characters and signs of composition.
 std::size_t description(const std::vector<char32_t>& line, std::size_t i) {
-  constexpr std::size_t longest = 10;
+  constexpr std::size_t longest = 14, signs_end = std::u32string_view::npos;
   const auto& classes = CharClasses::get();
   int han = 0;
   for (std::size_t k = i + 1; k < line.size() && k - i < longest; ++k) {
     const char32_t c = line[k];
     if (c == '}') return han > 0 ? k - i + 1 : 0;
-    if (classes[c] & CharClass::han) {
-      ++han;
-    } else if (!(c >= 0x2FF0 && c <= 0x2FFF) &&
-               std::u32string_view(U"=/+-*@?()").find(c) == std::u32string_view::npos) {
-      return 0;
-    }
+    const bool is_private = c >= 0xE000 && c <= 0xF8FF;
+    const bool sign = (c >= 0x2FF0 && c <= 0x2FFF) || std::u32string_view(U"=/|+-*@?()／｜，□").find(c) != signs_end;
+    if (!(classes[c] & CharClass::han) && !is_private && !sign) return 0;
+    han += !sign;
   }
   return 0;
 }

@@ -86,33 +86,39 @@ LineFigures figures_of(const CharClasses& classes, std::string_view line) {
 bool is_menu(std::string_view line) {
   line = trimmed(line);
   if (line.size() > 240 || line.starts_with('|') || line.ends_with('|')) return false;
+  // Most lines have nothing of a row, and are told apart fast.
+  constexpr std::array<std::string_view, 5> wide_signs{"｜", "•", "·", "»", "›"};
+  const auto holds = [&](std::string_view sign) { return line.find(sign) != line.npos; };
+  if (std::count(line.begin(), line.end(), ' ') < 5 && line.find('|') == line.npos && line.find('/') == line.npos &&
+      line.find('>') == line.npos && !holds("\u3000") && std::none_of(wide_signs.begin(), wide_signs.end(), holds)) {
+    return false;
+  }
   const auto& classes = CharClasses::get();
-  constexpr std::u32string_view signs = U"|｜•·»›>/";
-  int links = 1, words = 1;
-  std::int64_t length = 0, word = 0, longest = 0, longest_word = 0;
+  constexpr std::u32string_view signs = U"|｜•·»›>/", no_row = U"，、,：:=<#";
+  std::int64_t links = 1, words = 1, link = 0, word = 0, longest_link = 0, longest_word = 0, han = 0, visible = 0;
   bool in_space = false;
   for (std::size_t pos = 0; pos < line.size();) {
     const char32_t c = next_char(line, pos);
     const std::uint8_t bits = classes[c];
-    if ((bits & CharClass::sentence_end) || c == U'，' || c == ',' || c == U'：' || c == ':' || c == '=') return false;
+    if ((bits & CharClass::sentence_end) || no_row.find(c) != no_row.npos) return false;
+    const bool space = bits & CharClass::space;
     if (signs.find(c) != signs.npos) {
-      if (length == 0) return false;  // "//", "->": not a row
+      if (link == 0) return false;  // "//", "->": not a row
       ++links;
-      longest = std::max(longest, length);
-      length = word = 0;
-    } else if (bits & CharClass::space) {
+      link = word = 0;
+    } else if (space) {
       words += !in_space;
-      longest_word = std::max(longest_word, word);
       word = 0;
     } else {
-      ++length;
-      ++word;
+      longest_link = std::max(longest_link, ++link);
+      longest_word = std::max(longest_word, ++word);
+      ++visible;
+      han += bits & CharClass::han;
     }
-    in_space = bits & CharClass::space;
+    in_space = space;
   }
-  longest = std::max(longest, length);
-  longest_word = std::max(longest_word, word);
-  return links > 1 ? links >= 3 && longest <= 8 : words >= 6 && longest_word <= 4;
+  if (links > 1) return links >= 3 && link > 0 && longest_link <= 8 && han * 2 > visible;
+  return words >= 6 && longest_word <= 4 && han == visible && visible >= 2 * words;
 }
 
 bool is_page_number(std::string_view line) {

@@ -29,8 +29,9 @@ class LineFilter : public Step {
   std::vector<Source> sources_;
 };
 
-/// Whether a line is nothing but links side by side (at least three short ones), or a row of six and more short words.
-/// Rows of a table, which begin or end with '|', are not.
+/// Whether a line, mostly of Han, is nothing but links side by side: three and more of at most eight characters with
+/// '|', '/', '>' and the like between them, or six and more of two to four Han with white space between them. Rows of a
+/// table, which begin or end with '|', are not.
 bool is_menu(std::string_view line);
 /// "- 12 -", "第 12 页", "第12页 共30页", "12/30", "Page 3 of 10": a line that only numbers a page.
 bool is_page_number(std::string_view line);

@@ -177,7 +177,8 @@ class Finder {
     in_addr v4;
     if (token.size() >= 7 && token.size() <= 15 && ::inet_pton(AF_INET, token.c_str(), &v4) == 1) {
       const bool longer = is_name(char_at(last)) || (char_at(last) == '-' && is_name(char_at(last + 1)));
-      return !longer && is_public(ntohl(v4.s_addr)) && !is_version(pos, last) ? last : npos;
+      const std::uint32_t address = ntohl(v4.s_addr);
+      return !longer && is_public(address) && !is_version(pos, last) && !is_outline(pos, address) ? last : npos;
     }
     if (text_[pos] != '2' && text_[pos] != '3') return npos;  // 2000::/3, all that is given out
     constexpr std::string_view hex = "0123456789abcdefABCDEF:";
@@ -226,6 +227,16 @@ class Finder {
     return text_.substr(end).starts_with("版");
   }
 
+  // "## 1.1.2.1 动态图": a heading's number, small parts at a line's beginning.
+  bool is_outline(std::size_t begin, std::uint32_t address) const {
+    constexpr std::uint32_t most = 31;
+    for (int shift = 0; shift < 32; shift += 8) {
+      if ((address >> shift & 0xFF) > most) return false;
+    }
+    while (begin > 0 && std::string_view(" \t#>*-").find(text_[begin - 1]) != npos) --begin;
+    return begin == 0 || text_[begin - 1] == '\n';
+  }
+
   bool after_qq(std::size_t pos) const {
     std::string_view before = text_.substr(pos > 24 ? pos - 24 : 0, std::min<std::size_t>(pos, 24));
     for (bool shorter = true; shorter;) {
@@ -253,10 +264,20 @@ class Finder {
     const std::string_view top = domain.substr(dot + 1);
     // Names of files ("icon@2x.png") and of places for scp ("git@host.org:path").
     constexpr std::array<std::string_view, 14> files{"png", "jpg", "jpeg", "gif", "svg",  "webp", "css",
-                                                     "js",  "ts",  "json", "py",  "html", "md",   "sh"};
+                                                     "js",  "service", "json", "py",  "html", "md",   "sh"};
     if (top.size() < 2 || !std::all_of(top.begin(), top.end(), is_alpha)) return pos + 1;
     if (std::find(files.begin(), files.end(), top) != files.end()) return pos + 1;
-    if (char_at(end) == ':' && is_name(char_at(end + 1))) return pos + 1;
+    const char after = char_at(end + 1);
+    if (char_at(end) == ':' && (is_name(after) || after == '$' || after == '{' || after == '/' || after == '~')) {
+      return pos + 1;
+    }
+    // Reserved for examples (RFC 2606): nobody's.
+    const auto within = [&](std::string_view name) {
+      return domain.ends_with(name) && (domain.size() == name.size() || domain[domain.size() - name.size() - 1] == '.');
+    };
+    constexpr std::array<std::string_view, 6> nobody{"example.com", "example.org", "example.net",
+                                                     "example",     "test",        "invalid"};
+    if (std::any_of(nobody.begin(), nobody.end(), within)) return pos + 1;
     return hit(PrivateKind::email, begin, end);
   }
 

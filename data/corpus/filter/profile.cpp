@@ -17,18 +17,49 @@ T parse_word(std::string_view word, std::string_view what, const std::array<std:
   fail_user("{}: expected {}, found \"{}\"", what, all, word);
 }
 
-// FineWeb-2's configs/cmn_Hani.yml.
+constexpr std::array<std::string_view, 5> genres{"modern", "classical", "technical", "code", "dialogue"};
+
+// FineWeb-2's limits (configs/cmn_Hani.yml). Its n counts words: a repeated run of 5 to 10 words is one of 8 to 16
+// characters, by 1.6 characters a word. For the most frequent n-gram, characters are the stricter reading; kept.
 const std::vector<GramLimit> modern_top{{2, 0.256}, {3, 0.201}, {4, 0.171}};
-const std::vector<GramLimit> modern_duplicate{{5, 0.198}, {6, 0.182}, {7, 0.167}, {8, 0.154}, {9, 0.14}, {10, 0.127}};
+const std::vector<GramLimit> modern_duplicate{{8, 0.198},  {10, 0.182}, {11, 0.167},
+                                              {13, 0.154}, {14, 0.14},  {16, 0.127}};
 
 }  // namespace
 
 Genre parse_genre(std::string_view word) {
-  return parse_word<Genre, 5>(word, "genre", {"modern", "classical", "technical", "code", "dialogue"});
+  return parse_word<Genre>(word, "genre", genres);
+}
+
+std::string_view name_of(Genre genre) {
+  return genres[static_cast<std::size_t>(genre)];
 }
 
 Action parse_action(std::string_view word) {
   return parse_word<Action, 4>(word, "action", {"keep", "mask", "drop_line", "drop"});
+}
+
+FilterProfile unfiltered() {
+  FilterProfile profile;
+  profile.lines = {.han_lines = false,
+                   .boilerplate = false,
+                   .menus = false,
+                   .max_garble = 1,
+                   .max_private_use = 1,
+                   .max_lost = 1,
+                   .max_garbled_lines = 1};
+  profile.document = {.min_chars = 0,
+                      .max_chars = off,
+                      .min_mean_line = 0,
+                      .min_han_share = 0,
+                      .min_ended_lines = 0,
+                      .max_newlines = off,
+                      .max_non_alphabetic = 1,
+                      .max_code = 1};
+  profile.repetition = {.max_duplicate_lines = 1};
+  profile.privacy.fill(Action::keep);
+  profile.min_quality = 0;
+  return profile;
 }
 
 FilterProfile profile_of(Genre genre) {
@@ -43,12 +74,12 @@ FilterProfile profile_of(Genre genre) {
       lines.boilerplate = lines.menus = false;
       lines.max_lost = 1;
       lines.glyph_descriptions = true;
-      document.min_chars = 16;
+      document.min_chars = 10;
       document.min_mean_line = 4;
       document.min_han_share = 0.6;
       document.min_ended_lines = 0;
       document.max_newlines = 0.25;
-      repetition.top = {{2, 0.5}, {3, 0.5}, {4, 0.5}};
+      repetition.top = {{2, 0.833}, {3, 1.25}, {4, 1.75}};
       repetition.duplicate = {{5, 0.5}, {10, 0.4}};
       break;
     case Genre::technical:
@@ -59,7 +90,8 @@ FilterProfile profile_of(Genre genre) {
       document.min_ended_lines = 0;
       document.max_newlines = 0.25;
       document.max_code = 0.5;
-      repetition.duplicate = {{10, 0.3}};
+      repetition.max_duplicate_lines = 0.5;
+      repetition.duplicate = {{16, 0.3}};
       break;
     case Genre::code:
       lines.boilerplate = lines.menus = false;
@@ -70,7 +102,8 @@ FilterProfile profile_of(Genre genre) {
                   .max_newlines = off,
                   .max_non_alphabetic = 0.8,
                   .max_code = 1};
-      repetition.duplicate = {{10, 0.6}};
+      repetition.max_duplicate_lines = 0.6;
+      repetition.duplicate = {{16, 0.5}};
       break;
     case Genre::dialogue:
       // Turns are short and often end in nothing.

@@ -18,6 +18,7 @@ inline constexpr double off = std::numeric_limits<double>::infinity();
 enum class Genre : std::uint8_t { modern, classical, technical, code, dialogue };
 /// The genre of a config's word; UserError otherwise.
 Genre parse_genre(std::string_view word);
+std::string_view name_of(Genre genre);
 
 /// Lines that go, and noise that is counted by character. A line with U+FFFD always goes (replacement_character).
 /// Shares are of a line's characters that aren't white space.
@@ -80,6 +81,8 @@ struct FilterProfile {
 };
 
 FilterProfile profile_of(Genre genre);
+/// Every rule off, and personal data kept: for text that was cleaned before.
+FilterProfile unfiltered();
 
 /// A profile's limits, each within its range; UserError naming `where` and the field.
 void check(const FilterProfile& profile, std::string_view where);
