@@ -27,7 +27,7 @@ struct Attempt {
   std::string text{};
   std::size_t good = 0;  // bytes that fit
   std::optional<std::size_t> lost{};
-  double score = 0;
+  double score = 0, kana = 0;  // means over the characters beyond ASCII
 };
 
 unsigned byte_at(std::string_view bytes, std::size_t i) {
@@ -67,7 +67,7 @@ Attempt attempt(std::string_view bytes, Next next) {
   const CodeTables& tables = code_tables();
   Attempt out;
   out.text.reserve(bytes.size() + bytes.size() / 2);
-  std::ptrdiff_t sum = 0, count = 0;
+  std::ptrdiff_t sum = 0, count = 0, kana = 0;
   std::size_t pos = 0;
   while (pos < bytes.size()) {
     if (static_cast<unsigned char>(bytes[pos]) < 0x80) {
@@ -81,11 +81,16 @@ Attempt attempt(std::string_view bytes, Next next) {
     if (character.c == lost_character && !out.lost) out.lost = pos;
     append_utf8(out.text, character.c);
     sum += plausibility(character.c);
+    kana += character.c >= 0x3041 && character.c <= 0x30FF;
     ++count;
     pos += character.bytes;
   }
   out.good = pos;
-  out.score = count == 0 ? 0 : static_cast<double>(sum) / static_cast<double>(count);
+  const auto mean = [&](std::ptrdiff_t of) {
+    return count == 0 ? 0 : static_cast<double>(of) / static_cast<double>(count);
+  };
+  out.score = mean(sum);
+  out.kana = mean(kana);
   return out;
 }
 
@@ -191,7 +196,9 @@ Decoded decode(std::string_view bytes, const DecodeHint& hint) {
     return bad_bytes(Encoding::utf8, bytes, valid);
   const bool prefer_big5 = as_big5 > as_gb18030 && (big5_valid || !gb18030_valid || big5.good > bytes.size() / 2);
   const Encoding best = prefer_big5 ? Encoding::big5 : Encoding::gb18030;
-  if (prefer_big5 ? as_big5 >= least_score : as_gb18030 >= least_score)
+  // EUC-JP has GB's rows of kana, and Big5 its commonest characters in one of them.
+  const bool japanese = gb18030.kana > 0.3 && big5.score < 0.5;
+  if (!japanese && (prefer_big5 ? as_big5 : as_gb18030) >= least_score)
     return take(best, bytes, std::move(prefer_big5 ? big5 : gb18030));
   const auto read_until = [&](const Attempt& reading) {
     return reading.good == bytes.size() ? "not plausible" : fmt::format("invalid at {}", reading.good);
