@@ -38,8 +38,8 @@ std::string small_text() {
 }
 
 NextDocument once(std::string text) {
-  return [text = std::move(text), done = false](std::string& out) mutable {
-    out = text;
+  return [text = std::move(text), done = false](TrainingDocument& out) mutable {
+    out = {.text = text};
     return !std::exchange(done, true);
   };
 }
@@ -50,7 +50,7 @@ struct Trained {
   std::string dir = folder / "tokenizer";
   std::unique_ptr<Tokenizer> tokenizer;
   Trained() {
-    train_tokenizer({.vocab_size = 480}, once(small_text()), dir);
+    train_tokenizer({.type = "bpe", .vocab_size = 480}, {{}}, once(small_text()), dir);
     tokenizer = load_tokenizer(dir);
   }
 };
@@ -163,29 +163,16 @@ BOOST_AUTO_TEST_CASE(training_twice_gives_the_same_bytes_and_replaces_the_direct
   const TempFolder folder;
   const std::string dir = folder / "tokenizer/";
   folder.write("tokenizer/stale.txt", "x");
-  const TrainTokenizerReport report = train_tokenizer({.vocab_size = 480}, once(small_text()), dir);
+  const TrainTokenizerReport report =
+      train_tokenizer({.type = "bpe", .vocab_size = 480}, {{}}, once(small_text()), dir);
   BOOST_TEST(sha256_file(dir + "tokenizer.model") == tokenizer().sha256());
   BOOST_TEST(sha256_file(dir + "tokenizer.json") == sha256_file(trained().dir + "/tokenizer.json"));
-  BOOST_TEST(report.lines == report.sampled_lines);
+  BOOST_TEST(report.sampled_bytes == report.bytes);
   std::set<std::string> names;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder / ""))
     names.insert(entry.path().filename().string());
   BOOST_TEST(names == (std::set<std::string>{"tokenizer", "tokenizer.model", "tokenizer.json", "tokenizer_config.json",
                                              "special_tokens_map.json"}));
-}
-
-BOOST_AUTO_TEST_CASE(a_sample_of_lines_depends_on_the_seed_alone) {
-  const TempFolder folder;
-  const auto model = [&](std::uint64_t seed) {
-    const auto report =
-        train_tokenizer({.vocab_size = 380, .sample_lines = 60, .seed = seed}, once(small_text()), folder / "t");
-    BOOST_TEST(report.sampled_lines == 60);
-    BOOST_TEST(report.lines > 160);
-    return sha256_file(folder / "t/tokenizer.model");
-  };
-  const std::string first = model(1);
-  BOOST_TEST(model(1) == first);
-  BOOST_TEST(model(2) != first);
 }
 
 BOOST_AUTO_TEST_CASE(a_stream_never_hands_out_part_of_a_character) {
@@ -259,7 +246,7 @@ BOOST_AUTO_TEST_CASE(the_exported_json_says_what_the_model_says) {
 
 BOOST_AUTO_TEST_CASE(unigram_models_train_and_round_trip_but_are_not_exported) {
   const TempFolder folder;
-  train_tokenizer({.vocab_size = 355, .model_type = "unigram"}, once(small_text()), folder / "u");
+  train_tokenizer({.type = "unigram", .vocab_size = 355}, {{}}, once(small_text()), folder / "u");
   const auto unigram = load_tokenizer(folder / "u");
   BOOST_TEST(unigram->decode(unigram->encode(small_text())) == small_text());
   BOOST_TEST(!std::filesystem::exists(folder / "u/tokenizer.json"));
@@ -271,7 +258,7 @@ BOOST_AUTO_TEST_CASE(a_model_trained_without_spaces_still_gives_spaces_back) {
   const TempFolder folder;
   std::string text;
   for (int i = 0; i < 50; ++i) text += "都江堰水利工程位于四川省成都市，成都平原从此水旱从人。\n";
-  train_tokenizer({.vocab_size = 300}, once(text), folder / "t");
+  train_tokenizer({.type = "bpe", .vocab_size = 300}, {{}}, once(text), folder / "t");
   const auto plain = load_tokenizer(folder / "t");
   BOOST_TEST(plain->encode(" ").size() == 1u);
   BOOST_TEST(plain->decode(plain->encode("a b\xE2\x96\x81")) == "a b\xE2\x96\x81");
@@ -282,23 +269,24 @@ BOOST_AUTO_TEST_CASE(long_runs_without_spaces_encode_in_about_linear_time) {
   for (int i = 0; i < 100000; ++i) run += i % 7 ? "水" : "堰";
   BOOST_TEST(tokenizer().encode(run).size() > 50000u);  // quadratic would take minutes, and ctest's limit
   const TempFolder folder;
-  train_tokenizer({.vocab_size = 380}, once(run + small_text()), folder / "t");
+  train_tokenizer({.type = "bpe", .vocab_size = 380}, {{}}, once(run + small_text()), folder / "t");
 }
 
 BOOST_AUTO_TEST_CASE(faults_of_the_user_are_named) {
   const TempFolder folder;
   const auto train = [&](TrainTokenizerConfig config, std::string text) {
-    train_tokenizer(config, once(std::move(text)), folder / "t");
+    train_tokenizer(config, {{}}, once(std::move(text)), folder / "t");
   };
-  BOOST_CHECK_EXCEPTION(train({.vocab_size = 300}, small_text()), UserError,
+  BOOST_CHECK_EXCEPTION(train({.type = "bpe", .vocab_size = 300}, small_text()), UserError,
                         says("vocabulary of 300", "raise vocab_size"));
-  BOOST_CHECK_EXCEPTION(train({.vocab_size = 60000}, small_text()), UserError,
+  BOOST_CHECK_EXCEPTION(train({.type = "bpe", .vocab_size = 60000}, small_text()), UserError,
                         says("vocabulary of 60000", "lower vocab_size"));
-  BOOST_CHECK_EXCEPTION(train({.vocab_size = 10}, small_text()), UserError, says("vocab_size", "found 10"));
-  BOOST_CHECK_EXCEPTION(train({.model_type = "word"}, "水"), UserError, says("bpe or unigram", "word"));
+  BOOST_CHECK_EXCEPTION(train({.type = "bpe", .vocab_size = 10}, small_text()), UserError,
+                        says("vocab_size", "found 10"));
+  BOOST_CHECK_EXCEPTION(train({.type = "word"}, "水"), UserError, says("bpe or unigram", "word"));
   BOOST_CHECK_EXCEPTION(train({.character_coverage = 2}, "水"), UserError, says("character_coverage", "found 2"));
-  BOOST_CHECK_EXCEPTION(train({}, "\n\n"), UserError, says("no text"));
-  BOOST_CHECK_EXCEPTION(train({}, "水\xFF"), UserError, says("document 0", "offset 3"));
+  BOOST_CHECK_EXCEPTION(train({.type = "bpe"}, "\n\n"), UserError, says("no text"));
+  BOOST_CHECK_EXCEPTION(train({.type = "bpe"}, "水\xFF"), UserError, says("document 0", "offset 3"));
   BOOST_TEST(!std::filesystem::exists(folder / "t"));
 
   BOOST_CHECK_EXCEPTION(load_tokenizer(folder / "none"), UserError, says("none", "no tokenizer.model"));

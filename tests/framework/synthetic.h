@@ -50,10 +50,10 @@ inline std::string synthetic_document(std::uint64_t number, std::uint64_t seed =
 inline void write_synthetic_data(const std::filesystem::path& folder, int documents = 80) {
   int next = 0;
   data::train_tokenizer(
-      {.vocab_size = 420, .character_coverage = 1.0},
-      [&](std::string& text) {
+      {.type = "bpe", .vocab_size = 420, .character_coverage = 1.0}, {{.name = "synthetic"}},
+      [&](data::TrainingDocument& document) {
         if (next == documents) return false;
-        text = synthetic_document(static_cast<std::uint64_t>(next++));
+        document.text = synthetic_document(static_cast<std::uint64_t>(next++));
         return true;
       },
       (folder / "tokenizer").string());

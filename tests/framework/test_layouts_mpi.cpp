@@ -34,10 +34,10 @@ void write_poems(const fs::path& folder, const std::string& file) {
     texts.push_back(nlohmann::json::parse(line).at("text").get<std::string>());
   std::size_t next = 0;
   data::train_tokenizer(
-      {.vocab_size = 2800, .character_coverage = 0.98},
-      [&](std::string& text) {
+      {.type = "bpe", .vocab_size = 2800, .character_coverage = 0.98}, {{.name = "poems"}},
+      [&](data::TrainingDocument& document) {
         if (next == texts.size()) return false;
-        text = texts[next++];
+        document.text = texts[next++];
         return true;
       },
       (folder / "tokenizer").string());

@@ -174,10 +174,10 @@ BOOST_AUTO_TEST_CASE(what_does_not_belong_together_is_refused) {
   const data::TempFolder other;
   int left = 40;
   data::train_tokenizer(
-      {.vocab_size = 400, .character_coverage = 1.0},
-      [&](std::string& text) {
+      {.type = "bpe", .vocab_size = 400, .character_coverage = 1.0}, {{.name = "synthetic"}},
+      [&](data::TrainingDocument& document) {
         if (left-- == 0) return false;
-        text = synthetic_document(static_cast<std::uint64_t>(left), 99);
+        document.text = synthetic_document(static_cast<std::uint64_t>(left), 99);
         return true;
       },
       (other.path() / "tokenizer").string());
