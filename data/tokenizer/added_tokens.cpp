@@ -20,19 +20,12 @@ bool is_space(char32_t c) {
   return u_hasBinaryProperty(static_cast<UChar32>(c), UCHAR_WHITE_SPACE);
 }
 
-// \w of Unicode's regular expressions (UTS 18).
-bool is_word(char32_t c) {
-  const auto point = static_cast<UChar32>(c);
-  return u_hasBinaryProperty(point, UCHAR_ALPHABETIC) || u_hasBinaryProperty(point, UCHAR_JOIN_CONTROL) ||
-         (U_GET_GC_MASK(point) & (U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK));
-}
-
 bool word_touches(std::string_view text, std::size_t begin, std::size_t end) {
   if (begin > 0) {
     std::size_t pos = char_before(text, begin);
-    if (is_word(next_char(text, pos))) return true;
+    if (is_word_char(next_char(text, pos))) return true;
   }
-  return end < text.size() && is_word(next_char(text, end));
+  return end < text.size() && is_word_char(next_char(text, end));
 }
 
 std::size_t without_space_before(std::string_view text, std::size_t begin, std::size_t limit) {

@@ -42,8 +42,7 @@ class ByteBpeTokenizer final : public Tokenizer {
   const std::string& sha256() const override { return sha256_; }
 
   const BpeModel& model() const { return model_; }
-  /// What a user should know once: that text is normalised, what of the files is without effect. One sentence each.
-  const std::vector<std::string>& notes() const { return notes_; }
+  std::vector<std::string> notes() const override { return notes_; }
 
  private:
   struct Scratch;  // what one thread writes while it encodes

@@ -244,6 +244,13 @@ Pretokenizer::Pretokenizer(PretokenizerKind kind) : kind_(kind) {
   }
 }
 
+bool is_word_char(char32_t c) {
+  const auto point = static_cast<UChar32>(c);
+  return u_hasBinaryProperty(point, UCHAR_ALPHABETIC) || u_hasBinaryProperty(point, UCHAR_JOIN_CONTROL) ||
+         (U_GET_GC_MASK(point) & (U_GC_M_MASK | U_GC_ND_MASK | U_GC_PC_MASK)) ||
+         (u_charType(point) == U_UNASSIGNED && (bits_of(c) & (letter | mark | number)));
+}
+
 std::string_view name_of(PretokenizerKind kind) {
   switch (kind) {
     case PretokenizerKind::gpt2:

@@ -18,6 +18,9 @@ std::string_view name_of(PretokenizerKind kind);
 /// UserError with the names there are when there is none of this name.
 PretokenizerKind pretokenizer_kind(std::string_view name);
 
+/// `\w` of Unicode's regular expressions: letters, marks, digits, connectors.
+bool is_word_char(char32_t c);
+
 /// Cuts as the regular expressions of the models' own files do, in linear time. Cheap to copy; const members may be
 /// called from several threads at once.
 class Pretokenizer {

@@ -31,6 +31,9 @@ class Tokenizer {
   /// Of the model file, 64 hexadecimal digits: shards carry it.
   virtual const std::string& sha256() const = 0;
 
+  /// What a user should know once, one sentence each: that text is normalised, what of the files has no effect.
+  virtual std::vector<std::string> notes() const { return {}; }
+
   /// The bytes of all tokens, joined. Ids that encode didn't make may give bytes that aren't UTF-8.
   std::string decode(std::span<const std::int32_t> ids) const;
 };
