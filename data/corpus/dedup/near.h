@@ -39,7 +39,8 @@ void check(const NearConfig& config);
 ///
 /// Of a bucket of m documents, all pairs that their signatures (one byte a hash) make likely are candidates while m is
 /// small; in large ones each document is compared with a bounded number of leaders, documents that no earlier one
-/// stands for, so that the work is linear in m and alike documents still hang together.
+/// stands for, so that the work is linear in m and alike documents still hang together: not every pair that is similar
+/// enough becomes an edge, but its two are linked by edges.
 std::vector<Phase> near_phases(const DedupWork& work, const NearConfig& config, bool after_exact);
 
 }  // namespace dujiang::data
