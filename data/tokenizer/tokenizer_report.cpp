@@ -85,10 +85,10 @@ std::pair<std::u32string, std::u32string> gb2312_levels() {
       const char* source = bytes;
       status = U_ZERO_ERROR;
       const UChar32 c = ucnv_getNextUChar(converter.get(), &source, bytes + sizeof bytes, &status);
-      if (U_SUCCESS(status)) {
+      if (U_FAILURE(status)) {
+        ucnv_reset(converter.get());
+      } else if (c < 0xE000) {  // the last five cells of row 55 are empty: private use
         (row <= 55 ? first : second) += static_cast<char32_t>(c);
-      } else {
-        ucnv_reset(converter.get());  // the last cells of row 55 are empty
       }
     }
   }
