@@ -1,5 +1,7 @@
 // How fast each filter is, alone: zstdcat FILE.jsonl.zst | bench_filter GENRE. Reads the texts into memory, runs each
-// step over all of them a few times on one thread, and prints the best of MB/s, with what the step took by rule.
+// step over all of them a few times on one thread, and prints the best of MB/s, with what the step took by rule. Words,
+// evaluation items and the quality model are made up for their size: 10,000 words, the lines of 100 texts, 2^18
+// weights.
 
 #include <fmt/format.h>
 
@@ -7,12 +9,18 @@
 #include <ctime>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <random>
 
+#include "data/corpus/filter/contamination.h"
 #include "data/corpus/filter/document_filter.h"
 #include "data/corpus/filter/line_filter.h"
 #include "data/corpus/filter/privacy.h"
+#include "data/corpus/filter/quality.h"
 #include "data/corpus/filter/repetition.h"
+#include "data/corpus/filter/words.h"
+#include "data/text/utf8.h"
 #include "framework/base/check.h"
+#include "tests/support/temp_folder.h"
 
 using namespace dujiang;
 using namespace dujiang::data;
@@ -64,12 +72,33 @@ int main(int argc, char** argv) {
     measure("document", one(std::make_unique<DocumentFilter>(profiles)), texts);
     measure("privacy", one(std::make_unique<PrivacyFilter>(profiles)), texts);
     measure("repetition", one(std::make_unique<RepetitionFilter>(profiles)), texts);
+    const test::TempFolder folder;
+    std::mt19937_64 random(1);
+    std::string words, items;
+    for (int i = 0; i < 10000; ++i) {
+      for (std::size_t k = 2 + random() % 4; k > 0; --k)
+        append_utf8(words, static_cast<char32_t>(0x4E00 + random() % 6000));
+      words += '\n';
+    }
+    const std::size_t samples = std::min<std::size_t>(100, texts.size() / 2);
+    for (std::size_t i = 0; i < samples; ++i) items += texts[i] + "\n";
+    measure("words",
+            one(std::make_unique<WordFilter>(std::vector<WordListConfig>{
+                {.name = "words", .file = folder.write("words", words), .by_word = false}})),
+            texts);
+    const ContaminationConfig evaluation{.evaluations = {{folder.write("items.txt", items)}}};
+    measure("contamination",
+            one(std::make_unique<ContaminationFilter>(std::make_shared<ContaminationIndex>(evaluation), 0)), texts);
+    QualityReport report;
+    const auto model = std::make_shared<QualityModel>(train_quality(
+        std::span(texts).first(samples), std::span(texts).subspan(samples, samples), {.epochs = 1}, report));
+    measure("quality", one(std::make_unique<QualityFilter>(model, profiles)), texts);
     for (const bool repetition : {false, true}) {
       auto steps = one(std::make_unique<LineFilter>(profiles));
       steps.push_back(std::make_unique<DocumentFilter>(profiles));
       steps.push_back(std::make_unique<PrivacyFilter>(profiles));
       if (repetition) steps.push_back(std::make_unique<RepetitionFilter>(profiles));
-      measure(repetition ? "all of these" : "all but repetition", std::move(steps), texts);
+      measure(repetition ? "lines to repetition" : "lines, document, privacy", std::move(steps), texts);
     }
     return 0;
   } catch (const Error& error) {

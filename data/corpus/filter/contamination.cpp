@@ -4,6 +4,7 @@
 #include <simdjson.h>
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cerrno>
 #include <cstring>
@@ -20,11 +21,18 @@ constexpr std::uint64_t base = 0x9E3779B97F4A7C15ull;
 
 // A letter's or digit's value, without case (of ASCII) and width; 0 for anything else.
 std::uint64_t value_of(const CharClasses& classes, char32_t c) {
+  constexpr auto spread = [](std::uint64_t v) { return (v + 1) * 0xD6E8FEB86659FD93ull; };
+  static constexpr auto ascii = [] {
+    std::array<std::uint64_t, 128> table{};
+    for (std::size_t c = 0; c < 128; ++c) {
+      const bool upper = c >= 'A' && c <= 'Z', lower = c >= 'a' && c <= 'z', digit = c >= '0' && c <= '9';
+      if (upper || lower || digit) table[c] = spread(upper ? c + 32 : c);
+    }
+    return table;
+  }();
   if (c >= 0xFF01 && c <= 0xFF5E) c -= 0xFEE0;
-  if (!(classes[c] & (CharClass::letter | CharClass::word))) return 0;
-  if (c >= 'A' && c <= 'Z') c += 32;
-  const std::uint64_t value = (c + 1) * 0xD6E8FEB86659FD93ull;
-  return value ^ value >> 32;
+  if (c < 128) return ascii[c];
+  return classes[c] & (CharClass::letter | CharClass::word) ? spread(c) : 0;
 }
 
 std::uint64_t mixed(std::uint64_t hash) {
