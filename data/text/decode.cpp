@@ -192,8 +192,8 @@ Decoded decode(std::string_view bytes, const DecodeHint& hint) {
   const double as_gb18030 = worth(Encoding::gb18030, gb18030.score), as_big5 = worth(Encoding::big5, big5.score);
   const bool gb18030_valid = gb18030.good == bytes.size(), big5_valid = big5.good == bytes.size();
   // A reading that fails may yet be the right one of damaged bytes: then it must not give way to a wrong one.
-  if (as_utf8 >= least_score && as_utf8 >= std::max(as_gb18030, as_big5))
-    return bad_bytes(Encoding::utf8, bytes, valid);
+  // UTF-8 is the least likely of all by chance: half of its characters fitting is much.
+  if (as_utf8 >= 0 && as_utf8 >= std::max(as_gb18030, as_big5)) return bad_bytes(Encoding::utf8, bytes, valid);
   const bool prefer_big5 = as_big5 > as_gb18030 && (big5_valid || !gb18030_valid || big5.good > bytes.size() / 2);
   const Encoding best = prefer_big5 ? Encoding::big5 : Encoding::gb18030;
   // EUC-JP has GB's rows of kana, and Big5 its commonest characters in one of them.

@@ -19,14 +19,16 @@ bool reads_as(std::string_view bytes, Utf16Order order) {
   const std::size_t high = order == Utf16Order::little ? 1 : 0;
   std::size_t units = 0, usual = 0, letters = 0;
   std::ptrdiff_t han = 0, frequent = 0;
+  bool after_high = false;
   for (std::size_t i = 0; i + 1 < bytes.size(); i += 2, ++units) {
     const char32_t c =
         static_cast<unsigned char>(bytes[i + high]) << 8 | static_cast<unsigned char>(bytes[i + 1 - high]);
     const bool letter = (c >= 0x20 && c < 0x7F) || c == '\n' || c == '\r' || c == '\t';
     const bool is_block = c >= 0x3400 && c <= 0x9FFF;
     letters += letter;
-    usual += letter || is_block || (c >= 0xA0 && c < 0x180) || (c >= 0x2010 && c < 0x2700) ||
-             (c >= 0x3000 && c < 0x3100) || (c >= 0xFF00 && c < 0xFFF0);
+    usual += letter || is_block || is_high(c) || (after_high && is_low(c)) || (c >= 0xA0 && c < 0x180) ||
+             (c >= 0x2010 && c < 0x2700) || (c >= 0x3000 && c < 0x3100) || (c >= 0xFF00 && c < 0xFFF0);
+    after_high = is_high(c);
     if (is_block) {
       ++han;
       frequent += plausibility(c);

@@ -53,74 +53,115 @@ std::size_t behind_bracket(std::string_view text, std::size_t open, char opening
   return text.npos;
 }
 
-constexpr std::size_t deepest = 16;  // links within links
+// How far a closing sign may stand from its opening one, and how deep they may nest: without these, hostile lines would
+// take time that grows with the square of their length.
+constexpr std::size_t reach = 1024, deepest = 16;
+
+// Where the emphasis that begins at `open` ends: at the same sign, which doesn't stand alone; npos when nowhere.
+std::size_t emphasis_end(std::string_view line, std::size_t open) {
+  const char sign = line[open];
+  const auto within_word = [&](std::size_t i) {
+    return i > 0 && is_alnum(line[i - 1]) && i + 1 < line.size() && is_alnum(line[i + 1]);
+  };
+  if (open + 1 >= line.size() || line[open + 1] == ' ' || within_word(open)) return line.npos;
+  for (std::size_t i = open + 2; i < std::min(line.size(), open + reach); ++i) {
+    if (line[i] == sign && line[i - 1] != ' ' && !within_word(i)) return i;
+  }
+  return line.npos;
+}
 
 // A line's text without its inline markup.
-std::string inline_text(std::string_view line, std::size_t depth = 0) {
-  std::string out;
-  for (std::size_t i = 0; i < line.size();) {
-    const char c = line[i];
-    if (c == '\\' && i + 1 < line.size() && std::ispunct(static_cast<unsigned char>(line[i + 1]))) {
-      out += line[i + 1];
-      i += 2;
-      continue;
+class Inline {
+ public:
+  explicit Inline(std::string_view line, std::size_t depth = 0) : line_(line), depth_(depth) {}
+
+  std::string text() {
+    while (at_ < line_.size()) {
+      const char c = line_[at_];
+      const char next = at_ + 1 < line_.size() ? line_[at_ + 1] : '\0';
+      const bool taken = c == '\\'                               ? escape(next)
+                         : c == '`'                              ? code()
+                         : c == '[' || (c == '!' && next == '[') ? link()
+                         : c == '<'                              ? tag(next)
+                         : c == '*' || c == '_' || c == '~'      ? emphasis(c, next)
+                                                                 : false;
+      if (!taken) out_ += line_[at_++];
     }
-    if (c == '`') {  // a run of backquotes up to the same run
-      const std::size_t run = std::min(line.find_first_not_of('`', i), line.size()) - i;
-      const std::size_t close = line.find(line.substr(i, run), i + run);
-      if (close != line.npos) out += trimmed(line.substr(i + run, close - i - run));
-      i = close == line.npos ? i + run : close + run;
-      continue;
-    }
-    const bool image = c == '!' && i + 1 < line.size() && line[i + 1] == '[';
-    if ((image || c == '[') && depth < deepest) {
-      const std::size_t open = image ? i + 1 : i;
-      const std::size_t close = behind_bracket(line, open, '[', ']');
-      if (close != line.npos) {
-        std::size_t end = close;
-        if (end < line.size() && line[end] == '(') end = behind_bracket(line, end, '(', ')');
-        if (end < line.size() && line[end] == '[') end = behind_bracket(line, end, '[', ']');
-        const bool link = end != close && end != line.npos;
-        const std::string_view text = line.substr(open + 1, close - open - 2);
-        if (image || text.starts_with('^')) {
-          i = link ? end : close;
-          continue;
-        }
-        if (link) {
-          out += inline_text(text, depth + 1);
-          i = end;
-          continue;
-        }
-      }
-    }
-    if (c == '<' && i + 1 < line.size() &&
-        (std::isalpha(static_cast<unsigned char>(line[i + 1])) || line[i + 1] == '/')) {
-      const std::size_t close = line.find('>', i);
-      if (close != line.npos) {
-        const std::string_view tag = line.substr(i + 1, close - i - 1);
-        if (tag.find("://") < tag.find_first_of(" \"'=")) out += tag;  // <https://...>
-        i = close + 1;
-        continue;
-      }
-    }
-    const bool twice = i + 1 < line.size() && line[i + 1] == c;
-    if ((c == '*' || c == '~' || c == '_') && twice) {
-      i += 2;
-      continue;
-    }
-    // One * or _ is emphasis where only one side is a blank or sign; within a name or a formula it is itself.
-    if (c == '*' || c == '_') {
-      const bool before = i > 0 && (c == '*' ? line[i - 1] != ' ' : is_alnum(line[i - 1]));
-      const bool after = i + 1 < line.size() && (c == '*' ? line[i + 1] != ' ' : is_alnum(line[i + 1]));
-      if (before != after || (c == '*' && before && !(is_alnum(line[i - 1]) && is_alnum(line[i + 1])))) {
-        ++i;
-        continue;
-      }
-    }
-    out += c;
-    ++i;
+    return std::move(out_);
   }
-  return out;
+
+ private:
+  bool escape(char next) {
+    if (!std::ispunct(static_cast<unsigned char>(next))) return false;
+    out_ += next;
+    at_ += 2;
+    return true;
+  }
+
+  // A run of backquotes up to the same run.
+  bool code() {
+    const std::string_view rest = line_.substr(at_, reach);
+    const std::size_t run = std::min(rest.find_first_not_of('`'), rest.size());
+    const std::size_t close = rest.find(rest.substr(0, run), run);
+    if (close != rest.npos) out_ += trimmed(rest.substr(run, close - run));
+    at_ += close == rest.npos ? run : close + run;
+    return true;
+  }
+
+  // A link's text; nothing of images and footnote marks.
+  bool link() {
+    const bool image = line_[at_] == '!';
+    const std::size_t open = at_ + (image ? 1 : 0);
+    const std::size_t close = behind_bracket(line_.substr(0, open + reach), open, '[', ']');
+    if (close == line_.npos || depth_ == deepest) return false;
+    std::size_t end = close;
+    // Addresses may be long: those of pictures within the page. One that doesn't end is the last that is looked for.
+    if (close < line_.size() && line_[close] == '(' && !unclosed_) end = behind_bracket(line_, close, '(', ')');
+    if (close < line_.size() && line_[close] == '[')
+      end = behind_bracket(line_.substr(0, close + reach), close, '[', ']');
+    if (end == line_.npos) {
+      unclosed_ = true;
+      end = close;
+    }
+    const std::string_view text = line_.substr(open + 1, close - open - 2);
+    if (!image && !text.starts_with('^')) {
+      if (end == close) return false;
+      out_ += Inline(text, depth_ + 1).text();
+    }
+    at_ = end;
+    return true;
+  }
+
+  bool tag(char next) {
+    if (!std::isalpha(static_cast<unsigned char>(next)) && next != '/') return false;
+    const std::size_t close = line_.substr(at_, reach).find('>');
+    if (close == line_.npos) return false;
+    const std::string_view tag = line_.substr(at_ + 1, close - 1);
+    if (tag.find("://") < tag.find_first_of(" \"'=")) out_ += tag;  // <https://...>
+    at_ += close + 1;
+    return true;
+  }
+
+  bool emphasis(char c, char next) {
+    if (next == c) {
+      at_ += 2;
+      return true;
+    }
+    const std::size_t end = c == '~' || depth_ == deepest ? line_.npos : emphasis_end(line_, at_);
+    if (end == line_.npos) return false;
+    out_ += Inline(line_.substr(at_ + 1, end - at_ - 1), depth_ + 1).text();
+    at_ = end + 1;
+    return true;
+  }
+
+  std::string_view line_;
+  std::size_t depth_, at_ = 0;
+  bool unclosed_ = false;
+  std::string out_;
+};
+
+std::string inline_text(std::string_view line) {
+  return Inline(line).text();
 }
 
 class Converter {
