@@ -19,9 +19,12 @@ namespace {
 
 constexpr std::uint64_t base = 0x9E3779B97F4A7C15ull;
 
+constexpr std::uint64_t spread(std::uint64_t value) {
+  return (value + 1) * 0xD6E8FEB86659FD93ull;
+}
+
 // A letter's or digit's value, without case (of ASCII) and width; 0 for anything else.
 std::uint64_t value_of(const CharClasses& classes, char32_t c) {
-  constexpr auto spread = [](std::uint64_t v) { return (v + 1) * 0xD6E8FEB86659FD93ull; };
   static constexpr auto ascii = [] {
     std::array<std::uint64_t, 128> table{};
     for (std::size_t c = 0; c < 128; ++c) {
