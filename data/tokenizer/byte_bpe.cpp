@@ -131,12 +131,12 @@ ByteBpeTokenizer::ByteBpeTokenizer(BpeModel model, std::string sha256, std::vect
       merger_(model_),
       raw_(tokens_of(model_, false)),
       normalized_(tokens_of(model_, true)) {
-  bytes_.assign(model_.tokens.begin(), model_.tokens.end());
+  bytes_ = model_.tokens;
   for (const AddedToken& token : model_.added) {
     DUJIANG_CHECK(token.id >= 0 && !token.content.empty(), "added token {}: \"{}\"", token.id, token.content);
     const auto id = static_cast<std::size_t>(token.id);
     if (id >= bytes_.size()) bytes_.resize(id + 1);
-    bytes_[id] = token.special ? std::string_view() : token.content;
+    bytes_[id] = token.special ? "" : token.normalized && model_.nfc ? to_nfc(token.content) : token.content;
   }
   if (model_.ignore_merges) {
     whole_.reserve(model_.tokens.size());

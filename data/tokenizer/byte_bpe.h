@@ -58,7 +58,7 @@ class ByteBpeTokenizer final : public Tokenizer {
   BpeMerger merger_;
   AddedTokenFinder raw_, normalized_;
   std::unordered_map<std::string_view, std::int32_t> whole_;  // where a piece that is a token is taken as it is
-  std::vector<std::string_view> bytes_;                       // by id
+  std::vector<std::string> bytes_;                            // by id
   mutable std::mutex mutex_;
   mutable std::vector<std::unique_ptr<Scratch>> idle_;  // guarded by mutex_
 };

@@ -25,18 +25,35 @@ ordered_json flags_of(const AddedToken& token) {
           {"rstrip", token.rstrip},   {"normalized", token.normalized},   {"special", token.special}};
 }
 
+// Those behind the vocabulary get their ids by their order when they are read; where that gives others, they have to
+// stand in the vocabulary.
+bool ids_follow(const BpeModel& model) {
+  std::int64_t size = std::count_if(model.tokens.begin(), model.tokens.end(), [](const auto& t) { return !t.empty(); });
+  std::int64_t highest = -1;
+  const auto inside = [&](const AddedToken& token) { return token.id < std::ssize(model.tokens); };
+  for (const AddedToken& token : model.added)
+    size += inside(token) && model.tokens[static_cast<std::size_t>(token.id)].empty();
+  for (const AddedToken& token : model.added) {
+    if (!inside(token) && token.id != std::max(size, highest + 1)) return false;
+    highest = std::max<std::int64_t>(highest, token.id);
+  }
+  return true;
+}
+
 }  // namespace
 
 void write_tokenizer_json(const std::string& dir, const BpeModel& model) {
   const std::filesystem::path folder(dir);
-  // Added tokens stand in the vocabulary too, so that their ids don't depend on the order in which they are read.
   std::vector<std::string> spellings;
   for (const std::string& token : model.tokens) spellings.push_back(spell_bytes(token));
+  const bool behind = ids_follow(model);
   ordered_json added = ordered_json::array(), decoder = ordered_json::object();
   for (const AddedToken& token : model.added) {
     const auto id = static_cast<std::size_t>(token.id);
-    if (id >= spellings.size()) spellings.resize(id + 1);
-    spellings[id] = token.content;
+    if (id < spellings.size() || !behind) {
+      if (id >= spellings.size()) spellings.resize(id + 1);
+      spellings[id] = token.content;
+    }
     ordered_json entry{{"id", token.id}};
     entry.update(flags_of(token));
     added.push_back(entry);
