@@ -199,6 +199,25 @@ BOOST_AUTO_TEST_CASE(html_boilerplate_goes_by_links_and_length) {
   BOOST_TEST(html_charset("<p>").empty());
 }
 
+BOOST_AUTO_TEST_CASE(pages_that_would_take_the_machine_down_are_refused) {
+  const auto repeat = [](std::string_view part, int count) {
+    std::string out;
+    for (int i = 0; i < count; ++i) out += part;
+    return out;
+  };
+  const ExtractConfig keep{.boilerplate = Boilerplate::keep};
+  BOOST_TEST(text(repeat("<div><b>", 900) + "深", Format::html, keep) == "深");
+  BOOST_TEST(text(repeat("<p>段<li>项<td>格<br>", 20000), Format::html, keep).starts_with("段"));
+  BOOST_TEST(text("<script>" + repeat("<div>", 9000) + "</script>深", Format::html, keep) == "深");
+  BOOST_TEST(
+      text(repeat("<div>", 50000) + "深", Format::html, keep).starts_with("hostile_markup: line 1: elements nest"));
+  // Each paragraph opens all that is still open again: 20 million elements.
+  std::string open = "<p>";
+  for (int i = 0; i < 1000; ++i) open += "<b a=" + std::to_string(i) + ">";
+  BOOST_TEST(text(open + repeat("</p><p>x", 20000), Format::html, keep)
+                 .starts_with("hostile_markup: line 1: the page's tree"));
+}
+
 BOOST_AUTO_TEST_CASE(references_are_resolved_once_in_every_format) {
   BOOST_TEST(text("a &amp;lt; b", Format::text) == "a &lt; b");
   BOOST_TEST(text("<p>a &amp;lt; b</p>", Format::html, {.boilerplate = Boilerplate::keep}) == "a &lt; b");

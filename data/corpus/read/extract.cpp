@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "data/corpus/read/html_tree.h"
 #include "framework/base/check.h"
 
 namespace dujiang::data {
@@ -129,7 +130,11 @@ std::optional<Rejection> Extractor::operator()(const RawDocument& raw, TextDocum
   }
   if (markup == Format::html) {
     std::erase(text, '\0');  // the parser would make U+FFFD of it
-    text = html_to_text(text, config_.boilerplate);
+    try {
+      text = html_to_text(text, config_.boilerplate);
+    } catch (const HostileMarkup& error) {
+      return Rejection{"hostile_markup", 0, 0, at_line(raw, error.what())};
+    }
   } else if (markup == Format::markdown) {
     text = markdown_to_text(text, config_.code_blocks);
   } else if (markup == Format::man) {

@@ -35,7 +35,7 @@ class Extractor {
   /// told, so that raw.raw_bytes less all bytes told is out.text.size(): decode, record (what a JSON line or a CSV row
   /// is beside the text), markup, normalise()'s rules, simplify.
   /// Rejections: too_long, undecodable, implausible_encoding, replacement_character, bad_json, no_field, not_text,
-  /// empty; the detail names line or byte offset in the file.
+  /// hostile_markup, empty; the detail names line or byte offset in the file.
   std::optional<Rejection> operator()(const RawDocument& raw, TextDocument& out, Tally& tally) const;
 
  private:

@@ -1,12 +1,10 @@
-#include <gumbo.h>
-
 #include <algorithm>
-#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "data/corpus/read/fill.h"
+#include "data/corpus/read/html_tree.h"
 #include "data/corpus/read/markup.h"
 #include "data/text/utf8.h"
 
@@ -199,17 +197,15 @@ class Writer {
 }  // namespace
 
 std::string html_to_text(std::string_view html, Boilerplate boilerplate) {
-  const auto free_output = [](GumboOutput* output) { gumbo_destroy_output(&kGumboDefaultOptions, output); };
-  const std::unique_ptr<GumboOutput, decltype(free_output)> parsed(
-      gumbo_parse_with_options(&kGumboDefaultOptions, html.data(), html.size()), free_output);
+  const HtmlTree tree(html);
   std::vector<Block> blocks;
   if (boilerplate == Boilerplate::drop) {
     Counter counter;
-    walk(*parsed->root, counter);
+    walk(tree.root(), counter);
     blocks = std::move(counter).judged();
   }
   Writer writer(std::move(blocks));
-  walk(*parsed->root, writer);
+  walk(tree.root(), writer);
   return writer.finish();
 }
 

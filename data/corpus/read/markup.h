@@ -13,6 +13,7 @@ enum class Boilerplate { keep, drop };
 /// The readable text of an HTML page: headings, paragraphs, list items, table rows and lines of `pre` on lines of their
 /// own; blank lines between blocks; without scripts, styles, navigation and page headers or footers. White space
 /// collapses as a browser does it; a line break between two full-width characters leaves nothing.
+/// HostileMarkup (html_tree.h) for pages that take too much to parse.
 std::string html_to_text(std::string_view html, Boilerplate boilerplate = Boilerplate::keep);
 
 /// The charset that a page names in its first 1,024 bytes; empty when it names none.
