@@ -5,7 +5,7 @@
 
 Needs tokenizers, safetensors and numpy, which launch/test.sh installs into build/venv; DUJIANG_PYTHON names another
 interpreter that has them. Without them prints why and exits with 77. TEXTS: .jsonl with {"text": ...} a line, else plain
-text as a whole, but for lines with U+2581, which Hugging Face can't tell from a space.
+text as a whole. Of a SentencePiece model's, lines with U+2581 are left out: Hugging Face can't tell it from a space.
 """
 
 import json
@@ -94,10 +94,12 @@ def check_tensors(checkpoint, config):
     return elements
 
 
-def texts_of(path):
+def texts_of(path, sentencepiece):
     content = path.read_text(encoding="utf-8")
     if path.suffix == ".jsonl":
         return [json.loads(line)["text"] for line in content.splitlines()]
+    if not sentencepiece:
+        return [content]
     return ["".join(line for line in content.splitlines(keepends=True) if "\u2581" not in line)]
 
 
@@ -110,7 +112,8 @@ def excerpt(ours, theirs):
 def check_tokens(checkpoint, paths, dujiang):
     theirs = tokenizers.Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
     count = tokens = 0
-    for path, text in ((path, text) for path in paths for text in texts_of(path)):
+    sentencepiece = (checkpoint / "tokenizer.model").exists()
+    for path, text in ((path, text) for path in paths for text in texts_of(path, sentencepiece)):
         done = subprocess.run([dujiang, "tokenizer", "encode", checkpoint, "--json"], input=text.encode(),
                               stdout=subprocess.PIPE, check=True)
         ours = json.loads(done.stdout)["ids"]

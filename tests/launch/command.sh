@@ -42,7 +42,7 @@ write_config() {  # FOLDER
 name: tiny
 model: {model_type: qwen3, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 1,
         head_dim: 8, intermediate_size: 32, vocab_size: 320, max_position_embeddings: 32, tie_word_embeddings: true}
-tokenizer: {path: tokenizer, vocab_size: 320, character_coverage: 1.0}
+tokenizer: {path: tokenizer, vocab_size: 320}
 data:
   path: data
   sequence_length: 32
@@ -85,8 +85,10 @@ every_report_is_one_json_object() {
   expect 0 . "$dujiang" generate "$model" --prompt 河 --max-new-tokens 3 --json && json_fields text tokens ids
   expect 0 . "$dujiang" logits "$model" --tokens 1,2,3 --out logits.safetensors --json && json_fields path
   expect 0 . "$dujiang" tokenizer encode tokenizer tiny.yaml --json && json_fields ids tokens bytes chars
+  expect 0 . "$dujiang" tokenizer report tokenizer tiny.yaml data/train.txt --json && json_fields all sources gb2312_level1
+  expect 0 'GB 2312 level 1' "$dujiang" tokenizer report tokenizer tiny.yaml
   expect 0 . "$dujiang" bench loader --data data --sequence-length 32 --batch 4 --json && json_fields tokens_per_s
-  expect 0 . "$dujiang" tokenizer train tiny.yaml tokenizer.path="$again" --json && json_fields path vocab_size
+  expect 0 . "$dujiang" tokenizer train tiny.yaml tokenizer.path="$again" --json && json_fields path vocab_size report
   rm -rf "$again"
   expect 0 . "$dujiang" data build tiny.yaml data.path="$again" --json && json_fields tokens dropped
   rm -rf "$again"
@@ -235,7 +237,7 @@ missing_tensor_is_named() {
 
 every_help_has_an_example() {
   local command
-  for command in '' data 'data build' 'data stats' 'data verify' tokenizer 'tokenizer train' 'tokenizer encode' \
+  for command in '' data 'data build' 'data stats' 'data verify' tokenizer 'tokenizer train' 'tokenizer report' 'tokenizer encode' \
     'tokenizer decode' train eval logits generate check bench 'bench gemm' 'bench ops' 'bench train' 'bench loader' info; do
     # shellcheck disable=SC2086  # the words of a subcommand
     expect 0 '^ +.*dujiang ' "$dujiang" $command --help
