@@ -47,15 +47,21 @@ void from_json(const json& in, LoaderState& state) {
   }
 }
 
+void check_unchanged(const Component& component, const std::vector<Generation>& generations) {
+  const Dataset& dataset = *component.dataset;
+  const std::int64_t shards = std::ssize(dataset.shards());
+  if (generations.empty()) fail_user("the saved state of {} is damaged", component.name());
+  for (const auto& g : generations)
+    if (g.shards < 1 || g.shards > shards || dataset.fingerprint(g.shards) != g.fingerprint)
+      fail_user("{} is not what it was: dataset was {} in {} shards, now is {} in {}", component.name(), g.fingerprint,
+                g.shards, dataset.fingerprint(), shards);
+}
+
 std::vector<Generation> continued(const Component& component, std::vector<Generation> saved, std::int64_t seen,
                                   Growth growth, std::int64_t sequence_length) {
   const Dataset& dataset = *component.dataset;
   const std::int64_t shards = std::ssize(dataset.shards());
-  if (saved.empty()) fail_user("cannot resume: the state of {} is damaged", component.name());
-  for (const auto& g : saved)
-    if (g.shards < 1 || g.shards > shards || dataset.fingerprint(g.shards) != g.fingerprint)
-      fail_user("cannot resume, {} is not what it was: dataset was {} in {} shards, now is {} in {}", component.name(),
-                g.fingerprint, g.shards, dataset.fingerprint(), shards);
+  check_unchanged(component, saved);
   if (shards == saved.back().shards) return saved;
   if (growth == Growth::refuse)
     fail_user(

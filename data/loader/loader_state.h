@@ -36,6 +36,9 @@ void to_json(nlohmann::json& json, const LoaderState& state);
 /// Throws nlohmann::json::exception when a field is missing or of another type, UserError for an older version's state.
 void from_json(const nlohmann::json& json, LoaderState& state);
 
+/// UserError unless the component's dataset begins with what these generations were.
+void check_unchanged(const Component& component, const std::vector<Generation>& generations);
+
 /// The saved generations of a component, and one more when its dataset has grown since and `growth` allows it. `seen`:
 /// sequences that it gave. UserError when the dataset is not what it was, or has grown against the rule.
 std::vector<Generation> continued(const Component& component, std::vector<Generation> saved, std::int64_t seen,

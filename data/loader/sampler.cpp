@@ -10,7 +10,7 @@
 namespace dujiang::data {
 namespace {
 
-constexpr std::int64_t anchor_every = 8;
+constexpr std::int64_t anchor_every = 4;
 
 }  // namespace
 

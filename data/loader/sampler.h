@@ -7,7 +7,7 @@
 //  - every token is an input exactly once per epoch (the stream's last sequence is padded);
 //  - documents meet other neighbours and other cuts in every epoch, and a long document's parts do not fill one batch;
 //  - any j is reached without those before it, hence exact resume and any number of ranks.
-// Both orders are Permutations. What is kept is one stream offset per 8 documents of the current epoch.
+// Both orders are Permutations. What is kept is one stream offset per 4 documents of the current epoch.
 
 #include <cstdint>
 #include <memory>
@@ -86,7 +86,7 @@ class Sampler {
     std::int64_t number;
     const Documents* of;
     std::optional<Permutation> documents, sequences;
-    std::vector<std::int64_t> anchors;  // stream offset of every 8th document in the epoch's order
+    std::vector<std::int64_t> anchors;  // stream offset of every 4th document in the epoch's order
   };
   const Documents& generation_at(std::int64_t j) const;
   std::int64_t epoch_number(std::int64_t j) const;

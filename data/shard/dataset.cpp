@@ -72,7 +72,8 @@ Dataset::Place Dataset::locate(std::int64_t document) const {
   if (start > end || end > static_cast<std::uint64_t>(shard.tokens()))
     fail_user("{}: /doc_offsets of document {} are {} and {}, of {} tokens: the file was altered or damaged",
               shard.path().string(), local, start, end, shard.tokens());
-  return {&shard, static_cast<std::int64_t>(start), static_cast<std::int64_t>(end - start)};
+  return {&shard, static_cast<std::int64_t>(start), static_cast<std::int64_t>(end - start),
+          static_cast<std::int64_t>(local)};
 }
 
 VerifyReport verify(const std::filesystem::path& folder) {

@@ -29,6 +29,7 @@ class Dataset {
   struct Place {
     const ShardReader* shard;
     std::int64_t start, tokens;
+    std::int64_t document;  ///< its row in the shard's columns
   };
   /// UserError naming the shard when its offsets are damaged; Error outside [0, documents()).
   Place locate(std::int64_t document) const;

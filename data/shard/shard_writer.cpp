@@ -149,7 +149,10 @@ void ShardWriter::check(const Document& document) const {
   const auto& [tokens, weights, labels] = std::tie(document.tokens, document.loss_weight, document.labels);
   if (document.source >= info_.sources.size())
     refuse("names source {}, but {} are listed", document.source, info_.sources.size());
-  for (std::size_t i = 0; i < tokens.size(); ++i)
+  std::uint32_t highest =
+      0;  // negative ones are high: a loop that the compiler makes fast, and a second one for faults
+  for (const std::int32_t token : tokens) highest = std::max(highest, static_cast<std::uint32_t>(token));
+  for (std::size_t i = 0; highest >= info_.vocab_size && i < tokens.size(); ++i)
     if (!fits(tokens[i])) refuse("has token {} at {}, outside the vocabulary [0, {})", tokens[i], i, info_.vocab_size);
   if (!weights.empty() && weights.size() != tokens.size())
     refuse("has {} loss weights for {} tokens", weights.size(), tokens.size());

@@ -183,6 +183,7 @@ std::string config_reference() {
     const auto items = [&](const auto& table, const auto& item) {
       for (const auto& item_field : table) describe(indent + "  - ", item_field.key, item_field, item);
     };
+    if (field->key == "data.blend") items(config_table::blend_fields(), BlendSection{});
     if (field->key == "data.sources") items(config_table::source_fields(), SourceSection{});
     if (field->key == "optimizer.groups") items(config_table::group_fields(), ParameterGroup{});
   });

@@ -14,6 +14,7 @@
 #include "data/corpus/build/pipeline.h"
 #include "data/loader/sampler.h"
 #include "framework/models/model_config.h"
+#include "framework/train/feed_config.h"
 
 namespace dujiang::train {
 
@@ -43,7 +44,7 @@ struct SourceSection : data::SourceConfig {
   std::string licence;
 };
 
-struct DataSection {
+struct DataSection : FeedSection {
   std::string path;  ///< the dataset's directory
   std::int64_t sequence_length = 0;
   data::Packing packing = data::Packing::documents;

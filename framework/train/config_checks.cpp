@@ -8,6 +8,7 @@
 #include "framework/models/qwen3.h"
 #include "framework/parallel/tensor_parallel.h"
 #include "framework/train/muon.h"
+#include "framework/train/training_data.h"
 
 namespace dujiang::train::config_checks {
 
@@ -143,6 +144,27 @@ void check_optimizer(const Config& config, Reading& reading) {
     if (optimizer.groups[i].adamw) without_effect(fmt::format("optimizer.groups[{}].adamw", i));
 }
 
+void check_blend(const Config& config, Reading& reading) {
+  const auto& data = config.data;
+  if (!reading.sound({"data.blend", "data.blend_at", "data.sequence_length"}) || data.sequence_length < 1) return;
+  if (data.blend.empty()) {
+    if (!data.blend_at.empty()) reading.fault_at("data.blend_at", "has no effect without data.blend");
+    return;
+  }
+  for (std::size_t c = 0; c < data.blend.size(); ++c)
+    if (const auto count = data.blend[c].weights.size(); count != data.blend_at.size() + 1)
+      return reading.fault_at(fmt::format("data.blend[{}].weights", c),
+                              fmt::format("{} weights, expected 1 and one more for each of the {} data.blend_at", count,
+                                          data.blend_at.size()));
+  try {
+    const data::Blend blend(blend_phases(data), data.blend.size());
+  } catch (const UserError& e) {
+    reading.fault_at("data.blend", e.what());
+  }
+  if (data.blend.size() > 1 && reading.sound({"train.epochs"}) && config.train.epochs)
+    reading.fault_at("train.epochs", "a blend has no epochs of its own: give train.steps instead");
+}
+
 void check_sources(const Config& config, Reading& reading) {
   std::set<std::string> names;
   for (std::size_t i = 0; i < config.data.sources.size(); ++i) {
@@ -184,6 +206,7 @@ void check_relations(const Config& config, Purpose purpose, Reading& reading) {
   check_model(config, reading);
   check_layout(config, reading);
   check_optimizer(config, reading);
+  check_blend(config, reading);
   if (purpose == Purpose::plan) return;
   check_length(config, reading);
   check_schedule(config, reading);

@@ -194,6 +194,10 @@ Table<Config> make_fields() {
       ROW(C, data.path, training_or_data, NotEmpty{}, "the dataset's directory"),
       ROW(C, data.sequence_length, for_training, AtLeast{1}, "tokens per sequence"),
       ROW(C, data.packing, never, Any{}, "documents: attention stays inside a document; none: it crosses them"),
+      LIST(data.blend, never, &blend_fields, "datasets, or sources of them, that share the sequences by weight"),
+      ROW(C, data.blend_at, never, Any{}, "tokens after which the next of the weights hold"),
+      ROW(C, data.growth, never, Any{}, "a resume finds further shards; next_epoch: they come in from there on"),
+      ROW(C, data.verify, never, Any{}, "compare checksums of a shard's blocks before their first use"),
       LIST(data.sources, for_data | for_tokenizer, &source_fields, "where raw text comes from"),
       ROW(C, data.filter.han_lines, never, Any{}, "keep only lines that pass the next two"),
       ROW(C, data.filter.min_han, never, AtLeast{0}, "Han characters in a line"),
@@ -253,6 +257,15 @@ Table<Config> make_fields() {
   };
 }
 
+Table<BlendSection> make_blend_fields() {
+  using B = BlendSection;
+  return {
+      ROW(B, path, never, Any{}, "a dataset's directory; empty: data.path"),
+      ROW(B, source, never, Any{}, "a source of that dataset, by name; empty: all of it"),
+      ROW(B, weights, always, NotEmpty{}, "share of the sequences; one more for each of data.blend_at"),
+  };
+}
+
 Table<SourceSection> make_source_fields() {
   using S = SourceSection;
   return {
@@ -284,6 +297,10 @@ Table<ParameterGroup> make_group_fields() {
 
 const Table<Config>& fields() {
   static const Table<Config> table = make_fields();
+  return table;
+}
+const Table<BlendSection>& blend_fields() {
+  static const Table<BlendSection> table = make_blend_fields();
   return table;
 }
 const Table<SourceSection>& source_fields() {

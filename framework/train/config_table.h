@@ -74,6 +74,7 @@ template <class S>
 using Table = std::vector<Field<S>>;
 
 const Table<Config>& fields();
+const Table<BlendSection>& blend_fields();
 const Table<SourceSection>& source_fields();
 const Table<ParameterGroup>& group_fields();
 

@@ -131,6 +131,10 @@ bool parse(const YAML::Node& node, std::vector<std::int64_t>& out) {
   out.assign(1, 0);
   return parse(node, out[0]) || parse_list(node, out);
 }
+bool parse(const YAML::Node& node, std::vector<double>& out) {
+  out.assign(1, 0.0);
+  return parse(node, out[0]) || parse_list(node, out);
+}
 
 std::string text(std::int64_t value) {
   return fmt::format("{}", value);
@@ -163,6 +167,9 @@ std::string text(const std::vector<std::string>& value) {
   return join(value);
 }
 std::string text(const std::vector<std::int64_t>& value) {
+  return join(value);
+}
+std::string text(const std::vector<double>& value) {
   return join(value);
 }
 

@@ -47,6 +47,16 @@ struct Words<data::Packing> {
                                                                        {"none", data::Packing::none}};
 };
 template <>
+struct Words<data::Growth> {
+  static constexpr std::pair<std::string_view, data::Growth> all[] = {{"refuse", data::Growth::refuse},
+                                                                      {"next_epoch", data::Growth::next_epoch}};
+};
+template <>
+struct Words<VerifyBlocks> {
+  static constexpr std::pair<std::string_view, VerifyBlocks> all[] = {{"first_touch", VerifyBlocks::first_touch},
+                                                                      {"never", VerifyBlocks::never}};
+};
+template <>
 struct Words<data::Format> {
   static constexpr std::pair<std::string_view, data::Format> all[] = {
       {"auto", data::Format::automatic}, {"text", data::Format::text}, {"jsonl", data::Format::jsonl},
@@ -75,6 +85,7 @@ bool parse(const YAML::Node& node, std::chrono::milliseconds& out);  ///< 500ms,
 bool parse(const YAML::Node& node, std::array<double, 2>& out);
 bool parse(const YAML::Node& node, std::vector<std::string>& out);
 bool parse(const YAML::Node& node, std::vector<std::int64_t>& out);  ///< a single integer is a list of one
+bool parse(const YAML::Node& node, std::vector<double>& out);        ///< likewise
 template <class T>
 bool parse(const YAML::Node& node, std::optional<T>& out) {
   if (node.IsNull()) {
@@ -108,6 +119,7 @@ std::string text(std::chrono::milliseconds value);
 std::string text(const std::array<double, 2>& value);
 std::string text(const std::vector<std::string>& value);
 std::string text(const std::vector<std::int64_t>& value);
+std::string text(const std::vector<double>& value);
 template <class T>
 std::string text(const std::optional<T>& value) {
   return value ? text(*value) : "null";
@@ -150,6 +162,9 @@ inline std::string expected(const std::vector<std::string>*) {
 }
 inline std::string expected(const std::vector<std::int64_t>*) {
   return "an integer or a list of integers";
+}
+inline std::string expected(const std::vector<double>*) {
+  return "a number or a list of numbers";
 }
 template <class T>
 std::string expected(const std::optional<T>*) {

@@ -142,19 +142,24 @@ TrainStep::TrainStep(models::Qwen3& model, comm::Communicator& world, const Step
   if (options_.precision == Precision::fp16) loss_scale_.scale = 65536.0;
 }
 
-BatchShare TrainStep::share_of(std::int64_t global_batch) const {
-  const std::int64_t ranks = mesh_.dp().size(), rank = mesh_.dp().rank();
+BatchShare batch_share(std::int64_t global_batch, std::int64_t ranks, std::int64_t rank, bool strided) {
   if (global_batch % ranks != 0)
     fail_user(
         "train.global_batch: {} sequences cannot be shared by {} ranks along dp; choose a multiple of {} or start "
         "another number of ranks",
         global_batch, ranks, ranks);
+  if (strided) return {rank, global_batch / ranks, ranks};
+  return {global_batch / ranks * rank, global_batch / ranks, 1};
+}
+
+BatchShare TrainStep::share_of(std::int64_t global_batch) const {
+  // Where gradients are reduced after each sequence, the tree's lowest levels lie over the ranks.
+  const auto share = batch_share(global_batch, mesh_.dp().size(), mesh_.dp().rank(),
+                                 options_.strict && data_parallel_->zero() >= 2);
   if (options_.strict && (global_batch & (global_batch - 1)) != 0)
     fail_user("train.global_batch: {}: train.strict adds gradients up in a binary tree: expected a power of two",
               global_batch);
-  // Where gradients are reduced after each sequence, the tree's lowest levels lie over the ranks.
-  if (options_.strict && data_parallel_->zero() >= 2) return {rank, global_batch / ranks, ranks};
-  return {global_batch / ranks * rank, global_batch / ranks, 1};
+  return share;
 }
 
 void TrainStep::publish() {

@@ -49,6 +49,8 @@ StepOptions step_options(const Config& config);
 struct BatchShare {
   std::int64_t first, count, stride;
 };
+/// Of rank `rank` of `ranks` along dp. UserError when they can't share the batch.
+BatchShare batch_share(std::int64_t global_batch, std::int64_t ranks, std::int64_t rank, bool strided);
 
 class TrainStep {
  public:

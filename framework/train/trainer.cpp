@@ -23,6 +23,7 @@
 #include "framework/train/metrics.h"
 #include "framework/train/stop_signal.h"
 #include "framework/train/train_step.h"
+#include "framework/train/training_data.h"
 
 namespace dujiang::train {
 namespace {
@@ -133,6 +134,9 @@ class Run {
       if (due || outcome.stopped || done_ == total_) outcome.checkpoint = save();
     }
     outcome.step = done_;
+    if (leader())
+      for (const auto& [name, sequences, epochs] : loader_->progress())
+        spdlog::info("{} gave {} sequences, {:.2f} epochs", name, sequences, epochs);
     return outcome;
   }
 
@@ -157,36 +161,35 @@ class Run {
   }
 
   void open_data() {
-    const auto open = [&](const std::string& split) {
-      return std::make_shared<const data::Dataset>(config_.data.path, split);
-    };
-    auto dataset = open("train");
-    check_tokenizer(*dataset, *tokenizer_);
+    const auto components = open_components(config_.data);
+    std::string fingerprints;
+    for (const auto& component : components) {
+      check_tokenizer(*component.dataset, *tokenizer_);
+      fingerprints += (fingerprints.empty() ? "" : " ") + component.dataset->fingerprint();
+    }
     const Claim claims[] = {claim("tokenizer", {{"sha256", tokenizer_->sha256()}}),
-                            claim("dataset", {{"fingerprint", dataset->fingerprint()}})};
+                            claim("dataset", {{"fingerprint", fingerprints}})};
     require_agreement(claims, communicator_);
+    auto loader = loader_config(config_);
     const auto share = step_->share_of(config_.train.global_batch);
-    data::LoaderConfig loader{.sequence_length = config_.data.sequence_length,
-                              .global_batch = config_.train.global_batch,
-                              .packing = config_.data.packing,
-                              .seed = config_.train.seed,
-                              .first = share.first,
-                              .count = share.count,
-                              .stride = share.stride};
-    loader_ = std::make_unique<data::DataLoader>(dataset, loader);
-    total_ = config_.train.steps;
-    if (total_ == 0)
-      total_ = static_cast<std::int64_t>(
-          std::ceil(config_.train.epochs.value_or(1.0) * static_cast<double>(loader_->sequences_per_epoch()) /
-                    static_cast<double>(config_.train.global_batch)));
+    loader.first = share.first;
+    loader.count = share.count;
+    loader.stride = share.stride;
+    loader_ = std::make_unique<data::DataLoader>(components, loader);
+    total_ = count_steps();
     if (config_.train.eval_every > 0) {
       const auto& dp = step_->mesh().dp();
       loader.stride = 1;
       loader.count = config_.train.micro_batch;
       loader.global_batch = loader.count * dp.size();
       loader.first = loader.count * dp.rank();
-      eval_reader_ = std::make_unique<data::EvalReader>(open("valid"), loader);
+      eval_reader_ = std::make_unique<data::EvalReader>(
+          std::make_shared<data::Dataset>(config_.data.path, "valid", read_options(config_.data)), loader);
     }
+  }
+
+  std::int64_t count_steps() const {
+    return config_.train.steps > 0 ? config_.train.steps : loader_->steps_in(config_.train.epochs.value_or(1.0));
   }
 
   void check_tokenizer(const data::Dataset& dataset, const data::Tokenizer& tokenizer) const {
@@ -194,7 +197,7 @@ class Run {
       fail_user(
           "{}: made with another tokenizer (sha256 {}) than tokenizer.path {} (sha256 {}); build the dataset again or "
           "name the tokenizer it was made with",
-          config_.data.path, dataset.info().tokenizer_sha256, config_.tokenizer.path, tokenizer.sha256());
+          dataset.folder().string(), dataset.info().tokenizer_sha256, config_.tokenizer.path, tokenizer.sha256());
     if (tokenizer.vocab_size() > config_.model.vocab_size)
       fail_user("model.vocab_size: {} is smaller than the tokenizer's {} tokens ({})", config_.model.vocab_size,
                 tokenizer.vocab_size(), config_.tokenizer.path);
@@ -257,6 +260,7 @@ class Run {
         fail_user("{}: saved with train.precision {}, the config says {}", path, precision,
                   name_of(config_.train.precision));
       loader_->restore(saved.state.at("loader").get<data::LoaderState>());
+      total_ = count_steps();  // as the dataset may have grown
       step_->set_loss_scale({.scale = saved.state.at("loss_scale").get<double>(),
                              .good_steps = saved.state.at("loss_scale_good_steps").get<std::int64_t>()});
     } catch (const nlohmann::json::exception& e) {
@@ -273,6 +277,7 @@ class Run {
       if (!out) fail_user("{}: cannot be written", (directory_ / name).string());
     };
     write("config.yaml", to_yaml(config_));
+    write("loader.json", nlohmann::json(loader_->state()).dump(2) + "\n");  // for `dujiang data trace`
     char host[256] = {};
     gethostname(host, sizeof host - 1);
     write("environment.json", nlohmann::ordered_json{{"host", host},
@@ -284,6 +289,13 @@ class Run {
                                   "\n");
   }
 
+  // Passes over each component of the blend so far.
+  nlohmann::ordered_json epochs() const {
+    auto json = nlohmann::ordered_json::object();
+    for (const auto& component : loader_->progress()) json[component.name] = component.epochs;
+    return json;
+  }
+
   void record(const StepResult& result, double lr, double data_ms, double step_ms, const CommStats& comm_before) {
     if (!leader()) return;
     const auto tokens = static_cast<double>(config_.train.global_batch * config_.data.sequence_length);
@@ -292,6 +304,7 @@ class Run {
                                  {"lr", lr},
                                  {"grad_norm", result.grad_norm},
                                  {"tokens", seen_},
+                                 {"epochs", epochs()},
                                  {"tokens_per_s", tokens / step_ms * 1e3},
                                  {"step_ms", step_ms},
                                  {"data_ms", data_ms},
