@@ -199,6 +199,12 @@ BOOST_AUTO_TEST_CASE(html_boilerplate_goes_by_links_and_length) {
   BOOST_TEST(html_charset("<p>").empty());
 }
 
+BOOST_AUTO_TEST_CASE(roff_escapes_take_whole_characters) {
+  // Each where a name, a size, a delimiter or a condition of one byte might stand.
+  BOOST_TEST(text("\\n中a\\f中b\\(中文c\\h中x中d\\s中e\\[中]f\\中g\\*中h\n.if 中 x\n.TS\ntab(中);\nl.\n甲中乙\n.TE\n",
+                  Format::man) == "abcd中ef中gh\n甲中乙");
+}
+
 BOOST_AUTO_TEST_CASE(pages_that_would_take_the_machine_down_are_refused) {
   const auto repeat = [](std::string_view part, int count) {
     std::string out;

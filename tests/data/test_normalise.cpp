@@ -147,7 +147,7 @@ BOOST_AUTO_TEST_CASE(the_script_is_told_by_characters_of_one_script_only) {
   BOOST_TEST((count_script("这個").script() == Script::none));
   BOOST_TEST((count_script("").script() == Script::none));
   // Characters of both scripts count for neither.
-  const ScriptCounts both = count_script("后里干面只台云松");
+  const ScriptCounts both = count_script("后里干面只台云松緼苧藴輼醖");
   BOOST_TEST(both.simplified == 0u);
   BOOST_TEST(both.traditional == 0u);
 }

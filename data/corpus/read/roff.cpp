@@ -39,13 +39,19 @@ std::string special_character(std::string_view name) {
   return {};
 }
 
+// Bytes of the character at pos; 0 at the end.
+std::size_t char_bytes(std::string_view text, std::size_t pos) {
+  return pos < text.size() ? valid_char(text.substr(pos)) : 0;
+}
+
 // A name after an escape letter: x, (xx or [xxx].
 std::string_view escape_name(std::string_view text, std::size_t& pos) {
   if (pos >= text.size()) return {};
-  std::size_t begin = pos, length = 1;
+  std::size_t begin = pos, length = char_bytes(text, pos);
   if (text[pos] == '(') {
     begin = pos + 1;
-    length = 2;
+    length = char_bytes(text, begin);
+    length += char_bytes(text, begin + length);
     pos = begin + length;
   } else if (text[pos] == '[') {
     begin = pos + 1;
@@ -53,7 +59,7 @@ std::string_view escape_name(std::string_view text, std::size_t& pos) {
     length = (end == text.npos ? text.size() : end) - begin;
     pos = begin + length + 1;
   } else {
-    ++pos;
+    pos += length;
   }
   pos = std::min(pos, text.size());
   return begin < text.size() ? text.substr(begin, length) : std::string_view();
@@ -62,8 +68,9 @@ std::string_view escape_name(std::string_view text, std::size_t& pos) {
 // Skips an argument between two equal delimiters, as in \h'1m'.
 void skip_quoted(std::string_view text, std::size_t& pos) {
   if (pos >= text.size()) return;
-  const std::size_t end = text.find(text[pos], pos + 1);
-  pos = end == text.npos ? text.size() : end + 1;
+  const std::string_view delimiter = text.substr(pos, char_bytes(text, pos));
+  const std::size_t end = text.find(delimiter, pos + delimiter.size());
+  pos = end == text.npos ? text.size() : end + delimiter.size();
 }
 
 void skip_size(std::string_view text, std::size_t& pos) {
@@ -397,8 +404,8 @@ class Formatter {
   void conditional(std::string_view rest) {
     while (!rest.empty() && rest[0] == ' ') rest.remove_prefix(1);
     // Only n (a terminal) and !t are known to hold. Comparisons guard macro set-up in practice.
-    const std::size_t length = rest.starts_with("!t") ? 2 : 1;
-    last_condition_ = length == 2 || rest.starts_with("n ") || rest.starts_with("n\\{");
+    const std::size_t length = rest.starts_with("!t") ? 2 : char_bytes(rest, 0);
+    last_condition_ = rest.starts_with("!t") || rest.starts_with("n ") || rest.starts_with("n\\{");
     rest.remove_prefix(std::min(length, rest.size()));
     last_condition_ ? branch(rest) : skip_branch(rest);
   }
@@ -421,7 +428,7 @@ class Formatter {
       const std::size_t last = line.find_last_not_of(" \t");
       if (last != line.npos && line[last] == '.') table_format_ = false;
       const std::size_t tab = line.find("tab(");
-      if (tab != line.npos && tab + 4 < line.size()) table_tab_ = line[tab + 4];
+      if (char_bytes(line, tab == line.npos ? tab : tab + 4) == 1) table_tab_ = line[tab + 4];
       return;
     }
     if (line.starts_with(".T&")) table_format_ = true;
