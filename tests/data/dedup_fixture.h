@@ -108,7 +108,7 @@ class Corpus {
         const auto number = this->number(document_id(piece, member.index));
         member.index = 0;
         member.kept = this->number(member.kept);
-        all[number] = member;
+        DUJIANG_CHECK(all.emplace(number, member).second, "document {} is a member twice", number);
       }
     }
     return all;
