@@ -1,5 +1,9 @@
 #include "data/corpus/filter/document_filter.h"
 
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "data/corpus/read/input.h"
 #include "tests/data/filter_cases.h"
 #include "tests/support/messages.h"
 
@@ -61,8 +65,8 @@ BOOST_AUTO_TEST_CASE(each_limit_separates_what_is_on_its_sides) {
       {"mostly_code", with(&DocumentRules::max_code, 0.5), han(10) + "\nx=f(a,b);\n", han(8) + "\nx=f(a,b);\n"},
       {"mostly_code", with(&DocumentRules::max_code, 0.5), han(14) + "\n```\n" + han(8) + "\n```",
        han(13) + "\n```\n" + han(8) + "\n```"},
-      {"mostly_code", with(&DocumentRules::max_code, 0.5), han(9) + "\n~~~\n```\n" + "\n~~~",
-       han(8) + "\n~~~\n```\n" + "\n~~~"},
+      {"mostly_code", with(&DocumentRules::max_code, 0.5), "~~~\n```\n" + han(8) + "\n~~~\n" + han(17),
+       "~~~\n```\n" + han(8) + "\n~~~\n" + han(16)},
   };
   for (const auto& [rule, rules, good, bad] : cases) {
     BOOST_TEST(judge(rules, good).rule() == "", rule << ": " << good);
@@ -124,4 +128,21 @@ BOOST_AUTO_TEST_CASE(every_genre_has_a_sound_profile_and_limits_are_checked) {
   BOOST_TEST(contains(refused([](auto& p) { p.repetition.duplicate = {{1, 0.1}}; }), "from 2 to 64"));
   BOOST_TEST(contains(refused([](auto& p) { p.privacy[0] = Action::drop_line; }), "not by line"));
   BOOST_TEST(contains(refused([](auto& p) { p.lines.phrases = {""}; }), "empty"));
+}
+
+// Figures of the file itself, counted by another program.
+BOOST_AUTO_TEST_CASE(documents_that_are_mostly_code_are_found) {
+  const std::string file = DUJIANG_SHARED_DATA "/prose.jsonl.zst";
+  if (!std::filesystem::exists(file)) {
+    BOOST_TEST_MESSAGE("skipped: no " << file);
+    return;
+  }
+  LineReader reader(file);
+  int documents = 0, mostly_code = 0;
+  for (std::string line; reader.next(line); ++documents) {
+    const auto figures = document_figures(nlohmann::json::parse(line).at("text").get<std::string>());
+    mostly_code += figures.code * 2 > figures.visible;
+  }
+  BOOST_TEST(documents == 2061);
+  BOOST_TEST(mostly_code == 424);
 }

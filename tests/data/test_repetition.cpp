@@ -111,7 +111,7 @@ BOOST_AUTO_TEST_CASE(figures_are_those_of_a_naive_count) {
     for (int i = 0; i < length; ++i) {
       text += pieces[static_cast<std::size_t>(draw(random, kinds))];
       // A repeat of something earlier, so that long n-grams occur twice.
-      if (draw(random, 20) == 0 && text.size() > 30) text += text.substr(0, text.find('\n'));
+      if (draw(random, 20) == 0 && text.size() > 30 && text.size() < 5000) text += text.substr(0, text.find('\n'));
     }
     if (utf8_valid_prefix(text) != text.size()) continue;
     const auto expected = naive(text, top, duplicate), found = repetition_figures(text, top, duplicate);
@@ -171,4 +171,8 @@ BOOST_AUTO_TEST_CASE(long_documents_cost_no_more_by_the_character) {
   // One character a million times over: every n-gram is the same one, and none is compared with the others.
   const std::string text = times(1 << 18, "水江水水");
   BOOST_TEST(repetition_figures(text, top, duplicate).duplicate[0] > 0.99);
+  // Of what is longer than 2 MiB, no more is looked at.
+  const std::string start = han(20000) + "\n", rest = times(33, han(20000) + "，") + "\n";
+  BOOST_TEST(repetition_figures(start + rest + "水\n水\n水\n", {}, {}).duplicate_lines == 0.4);
+  BOOST_TEST(repetition_figures(start + rest + start + "水\n水\n水\n", {}, {}).duplicate_lines == 0);
 }

@@ -73,9 +73,8 @@ std::int64_t as_latin(const std::vector<char32_t>& line) {
   return garbled;
 }
 
-// Characters of runs whose bytes in GBK are UTF-8: sound text gives such bytes for a character or two, not for a run.
+// Characters of runs whose bytes in GBK are UTF-8, four fifths of them at least: two of three bytes each, or more.
 std::int64_t as_gbk(const std::vector<char32_t>& line) {
-  constexpr std::size_t shortest = 6;  // bytes: two Han characters
   const auto& gbk = GbkBytes::get();
   std::int64_t garbled = 0;
   std::string bytes;
@@ -88,7 +87,7 @@ std::int64_t as_gbk(const std::vector<char32_t>& line) {
       sound += whole ? 3 : 0;
       i += whole ? 3 : 1;
     }
-    if (sound >= shortest && sound * 5 >= bytes.size() * 4) garbled += static_cast<std::int64_t>(bytes.size() / 2);
+    if (sound > 0 && sound * 5 >= bytes.size() * 4) garbled += static_cast<std::int64_t>(bytes.size() / 2);
     bytes.clear();
   };
   for (const char32_t c : line) {

@@ -85,7 +85,7 @@ LineFigures figures_of(const CharClasses& classes, std::string_view line) {
 
 bool is_menu(std::string_view line) {
   line = trimmed(line);
-  if (line.size() > 240 || line.starts_with('|') || line.ends_with('|')) return false;
+  if (line.size() > 240) return false;
   // Most lines have nothing of a row, and are told apart fast.
   constexpr std::array<std::string_view, 5> wide_signs{"｜", "•", "·", "»", "›"};
   const auto holds = [&](std::string_view sign) { return line.find(sign) != line.npos; };
@@ -103,7 +103,7 @@ bool is_menu(std::string_view line) {
     if ((bits & CharClass::sentence_end) || no_row.find(c) != no_row.npos) return false;
     const bool space = bits & CharClass::space;
     if (signs.find(c) != signs.npos) {
-      if (link == 0) return false;  // "//", "->": not a row
+      if (link == 0) return false;  // "//", "->", the border of a table
       ++links;
       link = word = 0;
     } else if (space) {

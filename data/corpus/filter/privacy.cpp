@@ -263,7 +263,7 @@ class Finder {
     if (domain.find("..") != npos || domain.find('_') != npos || !is_name(domain[0])) return pos + 1;
     const std::string_view top = domain.substr(dot + 1);
     // Names of files ("icon@2x.png") and of places for scp ("git@host.org:path").
-    constexpr std::array<std::string_view, 14> files{"png", "jpg", "jpeg", "gif", "svg",  "webp", "css",
+    constexpr std::array<std::string_view, 14> files{"png", "jpg",     "jpeg", "gif", "svg",  "webp", "css",
                                                      "js",  "service", "json", "py",  "html", "md",   "sh"};
     if (top.size() < 2 || !std::all_of(top.begin(), top.end(), is_alpha)) return pos + 1;
     if (std::find(files.begin(), files.end(), top) != files.end()) return pos + 1;

@@ -120,6 +120,12 @@ double duplicate_lines(std::string_view text, Numbering& number) {
 // for another; and only where the first n - 1 occur twice: in most text ever fewer places.
 RepetitionFigures repetition_figures(std::string_view text, std::span<const GramLimit> top,
                                      std::span<const GramLimit> duplicate) {
+  constexpr std::size_t most_bytes = std::size_t{2} << 20;
+  if (text.size() > most_bytes) {
+    std::size_t end = most_bytes;
+    while ((text[end] & 0xC0) == 0x80) --end;
+    text = text.substr(0, end);
+  }
   thread_local Scratch scratch;
   auto& [number, symbols, starts, at, gram, times, chars] = scratch;
   RepetitionFigures figures{duplicate_lines(text, number), std::vector<double>(top.size()),

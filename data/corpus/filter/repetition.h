@@ -11,7 +11,8 @@ namespace dujiang::data {
 
 /// Figures of a document over its units: a Han character or a sign is one, so is a run of letters and digits of other
 /// scripts, or of the same sign ("-----"); white space is none. Shares are of the characters in units; a share of
-/// n-grams that overlap may exceed 1.
+/// n-grams that overlap may exceed 1. Only the first 2 MiB are looked at: memory stays bounded, and what is that long
+/// repeats itself by its length alone.
 struct RepetitionFigures {
   double duplicate_lines = 0;       // lines that stood before, of those that aren't blank; blanks at their ends aside
   std::vector<double> top{};        // for each n asked for: the n-gram that takes most; 0 when none occurs twice
