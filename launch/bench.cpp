@@ -111,6 +111,13 @@ void add_bench(CLI::App& app, Action& action) {
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   loader->callback([=, &action] { action = [=] { return bench_loader(*options); }; });
+
+  auto* tokenizer = subcommand(*group, "tokenizer", "Text to token ids and back, by number of threads",
+                               "dujiang bench tokenizer --tokenizer runs/quickstart/tokenizer --text poems.txt");
+  options->add_to(*tokenizer, false);
+  tokenizer->add_option("--tokenizer", options->folder, "A directory with a tokenizer")->required();
+  tokenizer->add_option("--text", options->file, "UTF-8 text")->required();
+  tokenizer->callback([=, &action] { action = [=] { return bench_tokenizer(*options); }; });
 }
 
 }  // namespace dujiang::launch

@@ -15,7 +15,7 @@ struct BenchOptions {
   std::string preset = "100m";
   std::string precision = "bf16";
   int threads = 0;  ///< 0: as the environment says
-  std::string folder;
+  std::string folder, file;
   std::int64_t sequence = 1024, batch = 32;
   std::int64_t steps = 0;
   std::int64_t micro_batch = 0, tensor = 1, zero = 0;
@@ -40,5 +40,6 @@ int bench_gemm(const BenchOptions& options);
 int bench_ops(const BenchOptions& options);
 int bench_train(const BenchOptions& options);
 int bench_loader(const BenchOptions& options);
+int bench_tokenizer(const BenchOptions& options);
 
 }  // namespace dujiang::launch
