@@ -178,6 +178,14 @@ BOOST_AUTO_TEST_CASE(values_that_do_not_fit_each_other_are_refused) {
                       "optimizer.groups[0].adamw: has no effect with optimizer.name: adamw, only with muon"));
   BOOST_TEST(contains(only_fault("tokenizer}", "tokenizer, vocab_size: 9000}"),
                       "model.vocab_size: 8192 is below tokenizer.vocab_size = 9000"));
+  for (const char* key : {"pretokenizer: gpt2", "min_frequency: 3", "max_token_chars: 8"})
+    BOOST_TEST(contains(only_fault("tokenizer}", "tokenizer, type: unigram, " + std::string(key) + "}"),
+                        "has no effect with tokenizer.type: unigram, only with byte_bpe"));
+  BOOST_TEST(contains(only_fault("tokenizer}", "tokenizer, character_coverage: 0.99}"),
+                      "tokenizer.character_coverage: has no effect with tokenizer.type: byte_bpe, only with bpe"));
+  BOOST_TEST(contains(only_fault("tokenizer}", "tokenizer, type: word}"), "tokenizer.type: expected byte_bpe, bpe or"));
+  BOOST_TEST(contains(only_fault("tokenizer}", "tokenizer, pretokenizer: llama}"), "tokenizer.pretokenizer: expected"));
+  BOOST_TEST(contains(only_fault("tokenizer}", "tokenizer, sample_bytes: 1}"), "tokenizer.sample_bytes: expected"));
   BOOST_TEST(contains(only_fault("tie_word_embeddings: true", "eos_token_id: 8192"),
                       "model.eos_token_id: expected 0 to vocab_size - 1 = 8191, found 8192"));
 }
