@@ -68,9 +68,12 @@ Extractor::Extractor(const ExtractConfig& config) : config_(config), in_html_(co
 }
 
 std::optional<Rejection> Extractor::parse_json(std::string& text, const RawDocument& raw) const {
-  // Its buffers are worth keeping from one line to the next.
-  static thread_local dom::parser parser;
+  // Buffers of usual size, ten times the line's, are worth keeping from one line to the next.
+  constexpr std::size_t usual = std::size_t{1} << 20;
+  static thread_local dom::parser kept;
+  dom::parser own;
   const std::size_t size = text.size();
+  dom::parser& parser = size <= usual ? kept : own;
   text.reserve(size + simdjson::SIMDJSON_PADDING);
   dom::element root;
   if (const auto error = parser.parse(text.data(), size, false).get(root))
