@@ -127,7 +127,7 @@ BpeModel random_model(Draw& draw, const std::string& text, std::size_t merges) {
 
 }  // namespace
 
-BOOST_AUTO_TEST_CASE(ids_are_those_of_hugging_face) {
+BOOST_AUTO_TEST_CASE(ids_and_pieces_are_those_of_hugging_face) {
   for (const std::string& kind : kinds) {
     const auto tokenizer = load_byte_bpe(fixture(kind));
     BOOST_TEST(std::string(name_of(tokenizer->model().pretokenizer)) == kind);
@@ -136,7 +136,12 @@ BOOST_AUTO_TEST_CASE(ids_are_those_of_hugging_face) {
     for (std::string line; std::getline(golden, line); ++lines) {
       const json record = json::parse(line);
       const std::string text = record["text"];
+      std::vector<std::string> pieces;
+      Pretokenizer(pretokenizer_kind(kind)).for_each_piece(text, [&](std::string_view piece) {
+        pieces.emplace_back(piece);
+      });
       BOOST_TEST_CONTEXT(kind << ": " << text) {
+        BOOST_TEST(pieces == record["pieces"].get<std::vector<std::string>>(), boost::test_tools::per_element());
         BOOST_TEST(tokenizer->encode(text, Specials::match) == record["ids"].get<Ids>(),
                    boost::test_tools::per_element());
         BOOST_TEST(tokenizer->encode(text) == record["as_text"].get<Ids>(), boost::test_tools::per_element());

@@ -4,8 +4,8 @@
     make_tokenizer_fixtures.py [OUT_DIR]
 
 Each folder gets tokenizer.json and tokenizer_config.json, laid out as the model it is named after lays them out, and
-golden.jsonl with {"text": ..., "ids": ..., "as_text": ...} a line: the ids with special tokens found in the text, and
-with special tokens taken as text. The training text is made here. Needs `tokenizers`; made with 0.23.3.
+golden.jsonl with {"text": ..., "ids": ..., "as_text": ..., "pieces": ...} a line: the ids with special tokens found in
+the text, those with special tokens taken as text, and the pieces that the text itself is cut into. The training text is made here. Needs `tokenizers`; made with 0.23.3.
 """
 
 import json
@@ -124,7 +124,9 @@ def make(kind, folder):
             ids = tokenizer.encode(text, add_special_tokens=False).ids
             tokenizer.encode_special_tokens = True
             as_text = tokenizer.encode(text, add_special_tokens=False).ids
-            out.write(json.dumps({"text": text, "ids": ids, "as_text": as_text}, separators=(",", ":")) + "\n")
+            pieces = [text[begin:end] for _, (begin, end) in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
+            record = {"text": text, "ids": ids, "as_text": as_text, "pieces": pieces}
+            out.write(json.dumps(record, separators=(",", ":")) + "\n")
 
 
 def main():
