@@ -276,7 +276,6 @@ class Converter {
 
   void row(std::string_view text) {
     out_.break_line();
-    if (text.starts_with('|')) text.remove_prefix(1);
     std::string cell;
     for (std::size_t i = 0; i <= text.size(); ++i) {
       if (i < text.size() && text[i] == '\\' && i + 1 < text.size() && text[i + 1] == '|') {

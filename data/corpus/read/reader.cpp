@@ -214,7 +214,7 @@ void DocumentReader::keep(std::string_view bytes) {
   const std::uint64_t in_file = utf16_ ? Utf16Transcoder::source_bytes(bytes) : bytes.size();
   offset_ += in_file;
   record_bytes_ += in_file;
-  too_long_ = too_long_ || record_bytes_ > config_.max_document;
+  too_long_ = record_bytes_ > config_.max_document;
   if (too_long_) {
     std::string().swap(record_);
   } else {
