@@ -5,6 +5,7 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <set>
 
 #include "data/text/sha256.h"
@@ -269,6 +270,32 @@ BOOST_AUTO_TEST_CASE(sources_are_sampled_at_rates_in_proportion_to_their_weights
       const double share = rate * sources[source].weight / 4, deviation = std::sqrt(each * share * (1 - share));
       BOOST_TEST(std::abs(counts[source] - each * share) <= 5 * deviation + 1);
     }
+  }
+}
+
+// Small documents would slip into the room that a large one left, if those that went were forgotten.
+BOOST_AUTO_TEST_CASE(a_sample_of_uneven_documents_is_the_same_in_any_order) {
+  const Philox random(6, stream_of("test_train_tokenizer"));
+  std::vector<std::string> texts;
+  for (std::uint64_t i = 0; i < 2000; ++i) {
+    texts.push_back(std::to_string(i % 1500) + " ");  // some are there twice
+    texts.back() += std::string(i % 1500 % 9 == 0 ? 900 : 1 + random.below(i % 1500, 20), 'x');
+  }
+  const auto sampled = [&](const auto& order) {
+    DocumentSample sample(1 << 16, 1, {{}, {.weight = 0.5}});
+    for (const std::size_t i : order) sample.add(texts[i], static_cast<std::uint32_t>(i % 2));
+    std::vector<std::pair<std::string, std::uint32_t>> out;
+    for (auto& part : sample.take()) out.emplace_back(std::move(part.text), part.source);
+    return out;
+  };
+  std::vector<std::size_t> order(texts.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  const auto expected = sampled(order);
+  BOOST_TEST(expected.size() > 100u);
+  for (std::uint64_t round = 0; round < 10; ++round) {
+    for (std::size_t i = order.size(); i > 1; --i)
+      std::swap(order[i - 1], order[random.below(10000 * (round + 1) + i, i)]);
+    BOOST_TEST((sampled(order) == expected));
   }
 }
 
