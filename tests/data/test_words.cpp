@@ -101,6 +101,8 @@ BOOST_AUTO_TEST_CASE(each_action_does_what_it_says_and_lists_are_counted_apart) 
   outcome = filtered({{"a", folder.write("d.txt", "末行\n一行"), Action::drop_line}}, text);
   BOOST_TEST(outcome.text == "赌博网站好\n");
   BOOST_TEST(outcome.hits("a") == 3);
+  // Twice in one list is once.
+  BOOST_TEST(filtered({{"a", folder.write("e.txt", "末行\n末 行\n")}}, text).hits("a") == 1);
   outcome = filtered({{"a", a, Action::drop}}, text);
   BOOST_TEST(outcome.rule() == "a");
   BOOST_TEST(outcome.why->value == 3);
