@@ -189,6 +189,25 @@ BOOST_AUTO_TEST_CASE(merging_does_what_the_definition_says_for_any_order_of_merg
   }
 }
 
+BOOST_AUTO_TEST_CASE(a_piece_that_is_a_token_is_taken_whole_only_where_the_model_says_so) {
+  BpeModel model;
+  for (int byte = 0; byte < 256; ++byte) model.tokens.emplace_back(1, static_cast<char>(byte));
+  model.tokens.insert(model.tokens.end(), {"ab", "bc", "abc"});
+  model.merges = {{'a', 'b'}, {'b', 'c'}, {'a', 257}};
+  BOOST_TEST(ByteBpeTokenizer(model).encode("abc") == (Ids{256, 'c'}), boost::test_tools::per_element());
+  model.ignore_merges = true;
+  BOOST_TEST(ByteBpeTokenizer(model).encode("abc") == (Ids{258}), boost::test_tools::per_element());
+}
+
+BOOST_AUTO_TEST_CASE(a_short_piece_of_many_tokens_is_the_same_each_time) {
+  const auto tokenizer = load_byte_bpe(fixture("qwen2"));
+  for (int size = 1; size <= 16; ++size) {
+    const std::string piece(static_cast<std::size_t>(size), 'Q');
+    for (int time = 0; time < 3; ++time)
+      BOOST_TEST(tokenizer->decode(tokenizer->encode(piece + "1" + piece)) == piece + "1" + piece);
+  }
+}
+
 // Quadratic time would be hours here.
 BOOST_AUTO_TEST_CASE(ten_megabytes_without_spaces_take_linear_time) {
   Draw draw(3);
