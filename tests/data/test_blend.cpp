@@ -267,6 +267,8 @@ BOOST_AUTO_TEST_CASE(a_dataset_that_grew_comes_in_with_the_next_epoch_and_a_late
     DataLoader second(after, growing, 2);
     second.restore(state);
     const std::int64_t begin = (state.next_sequence + n - 1) / n * n;  // of the next epoch
+    const auto now = second.state().components[0].generations.back();
+    BOOST_TEST((now.sequence == begin && now.epoch == begin / n));
     Batch expected;
     std::set<std::int32_t> fresh;
     for (std::int64_t k = state.next_sequence; k < begin + 60; k += 5) {
