@@ -130,17 +130,23 @@ void Sampler::fill_row(std::int64_t j, std::int64_t row, Batch& batch) {
   // Weights are kept where the tokens they belong to are, one place early where a token is a label.
   const std::int64_t ahead = labelled_ ? 0 : 1;
   starts_.clear();
+  // All documents of the row are asked for before the first is read, as each lies somewhere else in memory.
+  parts_.clear();
   walk(now, start, seen,
        [&](std::int64_t, const Dataset::Place& text, std::int64_t skip, std::int64_t at, std::int64_t count) {
-         if (at > 0) starts_.push_back(at);
-         const std::int64_t from = text.start + skip, inside = std::min(count, length_ - at);
-         text.shard->read(from, inside, tokens + at);
-         if (inside < count) text.shard->read(from + inside, 1, &after);
-         if (labelled_) text.shard->read_labels(from, count, labels + at);
-         if (!weighted_) return;
-         const std::int64_t dropped = at < ahead ? ahead - at : 0;  // nothing predicts a row's first token
-         text.shard->read_loss_weights(from + dropped, count - dropped, weights + at + dropped - ahead);
+         parts_.push_back({text.shard, text.start + skip, at, count});
+         text.shard->prefetch(text.start + skip, std::min<std::int64_t>(count, 2048));
        });
+  for (const auto& [shard, from, at, count] : parts_) {
+    if (at > 0) starts_.push_back(at);
+    const std::int64_t inside = std::min(count, length_ - at);
+    shard->read(from, inside, tokens + at);
+    if (inside < count) shard->read(from + inside, 1, &after);
+    if (labelled_) shard->read_labels(from, count, labels + at);
+    if (!weighted_) continue;
+    const std::int64_t dropped = at < ahead ? ahead - at : 0;  // nothing predicts a row's first token
+    shard->read_loss_weights(from + dropped, count - dropped, weights + at + dropped - ahead);
+  }
   if (packing_ == Packing::none) starts_.clear();
 
   std::int64_t labelled = 0;  // rows up to here have labels

@@ -106,6 +106,11 @@ class Sampler {
   std::uint64_t stream_;
   bool weighted_, labelled_;
   std::optional<Epoch> epoch_;
+  struct Part {  // tokens [from, from + count) of a shard, at `at` in the row
+    const ShardReader* shard;
+    std::int64_t from, at, count;
+  };
+  std::vector<Part> parts_;           // of a row
   std::vector<std::int64_t> starts_;  // where documents begin in a row
 };
 

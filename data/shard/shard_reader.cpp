@@ -171,6 +171,10 @@ void ShardReader::read(std::int64_t first, std::int64_t count, std::int32_t* out
   });
 }
 
+void ShardReader::prefetch(std::int64_t first, std::int64_t count) const {
+  impl_->ids.prefetch(first, count);
+}
+
 void ShardReader::read_loss_weights(std::int64_t first, std::int64_t count, float* out) const {
   impl_->check_range(first, count);
   if (!has_loss_weights()) {

@@ -61,6 +61,8 @@ class ShardReader {
   /// Tokens [first, first + count) into `out`. UserError naming file and block where verify_blocks finds a mismatch;
   /// Error outside [0, tokens()].
   void read(std::int64_t first, std::int64_t count, std::int32_t* out) const;
+  /// Asks memory for tokens that will be read: worth it where they lie apart from those read before.
+  void prefetch(std::int64_t first, std::int64_t count) const;
   /// Likewise the columns beside the tokens: all 1 without has_loss_weights(); Error without has_labels().
   void read_loss_weights(std::int64_t first, std::int64_t count, float* out) const;
   void read_labels(std::int64_t first, std::int64_t count, std::int32_t* out) const;
