@@ -1,43 +1,43 @@
 #pragma once
 // A config's text as the subcommands take it.
 
-#include <condition_variable>
-#include <deque>
-#include <exception>
-#include <mutex>
-#include <thread>
+#include <memory>
+#include <string_view>
 
-#include "data/corpus/build/pipeline.h"
+#include "comm/communicator.h"
+#include "data/corpus/build/corpus_build.h"
 #include "framework/train/config.h"
+#include "launch/command.h"
 
 namespace dujiang::launch {
 
-/// The pipeline that a config describes. The split's seed is fixed: runs with other seeds hold out the same documents.
-data::CorpusConfig corpus_of(const train::Config& config);
+/// The processes that build together: those of mpirun or srun, or this one alone. They may wait for one another for as
+/// long as it takes.
+std::unique_ptr<comm::Communicator> builders(const train::Config& config);
 
-/// The pipeline's documents one after the other, prepared by a thread of its own a few ahead.
-class DocumentStream {
+/// The build that a config describes, in config.data.path. The split's seed is fixed: runs with other seeds hold out
+/// the same documents. Both other arguments outlive it.
+std::unique_ptr<data::CorpusBuild> begin_build(const train::Config& config, comm::Communicator& communicator,
+                                               Progress& progress);
+
+/// The documents that stay one after the other, in the order of the input. After choose().
+class ChosenText {
  public:
-  explicit DocumentStream(data::CorpusConfig config);
-  ~DocumentStream();
+  explicit ChosenText(const data::CorpusBuild& build) : build_(build) {}
 
-  /// False at the end. Rethrows what the pipeline threw.
-  bool next(data::PipelineDocument& document);
-  /// After the end.
-  const data::CorpusReport& report() const { return report_; }
+  struct Document {
+    std::string_view text;  // valid until the next call
+    std::uint32_t source = 0;
+    bool held_out = false;
+    std::uint64_t hash = 0;
+  };
+  /// False at the end.
+  bool next(Document& out);
 
  private:
-  void produce();
-
-  static constexpr std::size_t capacity = 64;
-  data::CorpusConfig config_;
-  data::CorpusReport report_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<data::PipelineDocument> ready_;
-  std::exception_ptr failure_;
-  bool finished_ = false, stopping_ = false;
-  std::thread thread_;
+  const data::CorpusBuild& build_;
+  std::unique_ptr<data::ChosenPiece> piece_;
+  std::size_t next_piece_ = 0, next_document_ = 0;
 };
 
 }  // namespace dujiang::launch

@@ -1,28 +1,27 @@
-// dujiang data build: text through the corpus pipeline and the tokenizer into shards.
+// dujiang data build: raw text through the corpus pipeline and the tokenizer into shards.
 //
 // Beside the dataset's own files it writes
-//   held_out.txt   the held-out documents, a blank line between them: for `dujiang eval` and for other programs
-//   train.txt      the training documents likewise, with --keep-text
-//   build.json     what the pipeline kept and dropped, and an order-0 model's score of held_out.txt
-
-#include "launch/data_build.h"
+//   held_out.txt          the held-out documents, a blank line between them: for `dujiang eval` and for other programs
+//   train.txt             the training documents likewise, with --keep-text
+//   rejects.jsonl.zst     every document that went: step, rule, value, limit, where it came from, how it begins
+//   build.json            the account: what came into each step and what each rule took, by source
 
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <filesystem>
-#include <fstream>
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "data/corpus/build/order0.h"
-#include "data/shard/dataset_writer.h"
+#include "comm/bootstrap.h"
+#include "data/corpus/build/shards.h"
 #include "data/text/sha256.h"
-#include "data/text/utf8.h"
 #include "data/tokenizer/tokenizer.h"
 #include "framework/base/check.h"
 #include "framework/base/files.h"
-#include "framework/base/threads.h"
+#include "launch/command.h"
 #include "launch/corpus.h"
+#include "launch/data_commands.h"
 
 namespace dujiang::launch {
 namespace {
@@ -30,79 +29,75 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-// What sha256sum(1) says of its own output over the source's files: one name for all of them.
-std::string sha256_of(const data::SourceConfig& source) {
-  data::Sha256 all;
-  for (const auto& file : data::list_files(source)) all.update(data::sha256_file(file) + "  " + file + "\n");
-  return all.hex();
-}
-
-data::DatasetInfo describe(const train::Config& config, const data::Tokenizer& tokenizer) {
+data::DatasetInfo describe(const train::Config& config, const data::CorpusBuild& build,
+                           const data::Tokenizer& tokenizer) {
   data::DatasetInfo info;
   info.vocab_size = tokenizer.vocab_size();
   info.tokenizer_sha256 = tokenizer.sha256();
-  const auto& filter = config.data.filter;
-  info.pipeline = json{{"han_lines", filter.han_lines},
-                       {"min_han", filter.min_han},
-                       {"min_han_share", filter.min_han_share},
-                       {"drop_duplicate_lines", filter.drop_duplicate_lines},
-                       {"drop_duplicate_documents", filter.drop_duplicate_documents},
-                       {"min_chars", filter.min_chars},
-                       {"held_out_share", config.data.held_out_share}}
-                      .dump();
-  for (const auto& source : config.data.sources) {
-    info.sources.push_back({source.name, source.licence, sha256_of(source)});
-  }
+  data::Sha256 settings;
+  settings.update(build.config().identity);
+  info.pipeline = json{{"settings_sha256", settings.hex()}, {"held_out_share", config.data.held_out_share}}.dump();
+  for (std::size_t s = 0; s < config.data.sources.size(); ++s)
+    info.sources.push_back({config.data.sources[s].name, config.data.sources[s].licence, build.source_digest(s)});
   return info;
 }
 
-// Documents one after the other in a text file, a blank line between them.
-class TextFile {
- public:
-  explicit TextFile(fs::path path) : path_(std::move(path)), file_(path_, std::ios::binary | std::ios::trunc) {}
-
-  void add(const std::string& text) {
-    if (bytes_ > 0) put("\n");
-    put(text);
-    if (text.back() != '\n') put("\n");
-  }
-  void close() {
-    file_.close();
-    if (!file_) fail("{}: can't be written (is the disk full?)", path_.string());
-  }
-  std::int64_t bytes() const { return bytes_; }
-
- private:
-  void put(std::string_view text) {
-    file_ << text;
-    bytes_ += static_cast<std::int64_t>(text.size());
-  }
-
-  fs::path path_;
-  std::ofstream file_;
-  std::int64_t bytes_ = 0;
+struct BuildOptions {
+  std::string config;
+  std::vector<std::string> overrides;
+  bool keep_text = false, keep_work = false;
+  Report report;
 };
 
-json json_of(const data::PipelineCounts& counts) {
-  return {{"documents", counts.documents}, {"lines", counts.lines}, {"bytes", counts.bytes}};
+json json_of(const data::SplitCounts& counts) {
+  return {{"documents", counts.documents}, {"bytes", counts.bytes}, {"tokens", counts.tokens}};
 }
 
-json json_of(const data::CorpusReport& report, const std::vector<train::SourceSection>& sources) {
-  json dropped = json::object(), kept = json::object();
-  for (int rule = 0; rule < data::rule_count; ++rule) {
-    dropped[std::string(data::rule_name(static_cast<data::Rule>(rule)))] =
-        json_of(report.filter.dropped[static_cast<std::size_t>(rule)]);
+json json_of(const train::Config& config, const data::ChoiceReport& choice, const data::ShardReport& shards) {
+  json sources = json::array(), kept = json::object(), faults = json::array();
+  for (std::size_t s = 0; s < config.data.sources.size(); ++s) {
+    const auto& source = config.data.sources[s];
+    sources.push_back({{"name", source.name},
+                       {"licence", source.licence},
+                       {"genre", data::name_of(source.genre)},
+                       {"weight", source.weight},
+                       {"train", json_of(shards.train[s])},
+                       {"held_out", json_of(shards.held_out[s])}});
   }
-  for (std::size_t i = 0; i < sources.size(); ++i) kept[sources[i].name] = json_of(report.kept_by_source[i]);
-  return {{"files", report.files},          {"input", json_of(report.filter.input)},
-          {"kept_by_source", kept},         {"dropped", dropped},
-          {"train", json_of(report.train)}, {"held_out", json_of(report.held_out)},
-          {"nul_bytes", report.nul_bytes}};
+  for (const auto& fault : choice.faults)
+    faults.push_back({{"rule", fault.rule}, {"offset", fault.offset}, {"message", fault.message}});
+  return {{"files", choice.files},
+          {"input_bytes", choice.input_bytes},
+          {"faults", faults},
+          {"ledger", choice.ledger},
+          {"sources", sources},
+          {"twins", choice.twins},
+          {"clusters", choice.clusters},
+          {"train", json_of(shards.total(shards.train))},
+          {"held_out", json_of(shards.total(shards.held_out))},
+          {"train_chars", shards.order0.training_chars()},
+          {"held_out_chars", shards.order0.held_out_chars()},
+          {"held_out_order0_bits_per_byte", shards.order0.bits_per_byte()},
+          {"tokenizer", config.tokenizer.path}};
 }
 
-}  // namespace
+std::string summary_of(const data::ChoiceReport& choice, const data::ShardReport& shards) {
+  const auto in = choice.ledger.total(0).in;
+  const auto train = shards.total(shards.train), held_out = shards.total(shards.held_out);
+  std::string text = fmt::format(
+      "data: {} files, {} documents of {:.2f} MB in; {} ({:.2f} MB) to train on, {} ({:.0f} KB) held out\n",
+      choice.files, in.documents, static_cast<double>(in.bytes) / 1e6, train.documents,
+      static_cast<double>(train.bytes) / 1e6, held_out.documents, static_cast<double>(held_out.bytes) / 1e3);
+  text += account_table(choice.ledger);
+  for (std::size_t i = 0; i < choice.faults.size() && i < 10; ++i)
+    text += fmt::format("data: {}\n", choice.faults[i].message);
+  if (choice.faults.size() > 10)
+    text += fmt::format("data: and {} faults more in build.json\n", choice.faults.size() - 10);
+  return text;
+}
 
-void build_data(const train::Config& config, bool keep_text, const Report& report) {
+int run(const BuildOptions& options) {
+  const auto config = train::load_config(options.config, options.overrides, train::Purpose::build_data);
   const auto tokenizer = data::load_tokenizer(config.tokenizer.path);
   if (config.tokenizer.vocab_size != 0 && tokenizer->vocab_size() != config.tokenizer.vocab_size) {
     fail_user("{}: the tokenizer has {} tokens, tokenizer.vocab_size says {}: train it anew or mend the config",
@@ -110,84 +105,57 @@ void build_data(const train::Config& config, bool keep_text, const Report& repor
   }
   if (tokenizer->eos_id() < 0) fail_user("{}: the tokenizer has no token that ends a document", config.tokenizer.path);
 
-  const fs::path folder = config.data.path;
-  data::DatasetWriter writer(folder, describe(config, *tokenizer), config.data.shard_tokens);
-  TextFile held_out(folder / "held_out.txt");
-  std::unique_ptr<TextFile> training;
-  if (keep_text) training = std::make_unique<TextFile>(folder / "train.txt");
-
-  DocumentStream stream(corpus_of(config));
-  data::Order0 order0;
+  const auto communicator = builders(config);
   Progress progress;
-  std::int64_t documents = 0, tokens = 0;
-  // Documents are encoded together, a thread each, and written in order.
-  std::vector<data::PipelineDocument> batch(static_cast<std::size_t>(64) * static_cast<std::size_t>(thread_count()));
-  std::vector<std::vector<std::int32_t>> ids(batch.size());
-  for (bool more = true; more;) {
-    std::size_t count = 0;
-    while (count < batch.size() && (more = stream.next(batch[count]))) ++count;
-    std::exception_ptr failure;
-    parallel_tasks(static_cast<std::int64_t>(count), [&](std::int64_t i) {
-      const auto at = static_cast<std::size_t>(i);
-      try {
-        ids[at] = tokenizer->encode(batch[at].text);
-        ids[at].push_back(tokenizer->eos_id());
-      } catch (...) {
-#pragma omp critical(dujiang_build_data)
-        failure = std::current_exception();
-      }
-    });
-    if (failure) std::rethrow_exception(failure);
-    for (std::size_t i = 0; i < count; ++i) {
-      const auto& document = batch[i];
-      writer.add(document.held_out ? "valid" : "train",
-                 {ids[i], static_cast<std::uint32_t>(document.source_index), document.hash128, 0});
-      if (document.held_out) {
-        held_out.add(document.text);
-        order0.add_held_out(document.text);
-      } else {
-        if (training) training->add(document.text);
-        order0.add_training(document.text);
-      }
-      tokens += static_cast<std::int64_t>(ids[i].size());
-    }
-    documents += static_cast<std::int64_t>(count);
-    progress.update([&] { return fmt::format("data: {} documents, {:.1f} M tokens", documents, tokens / 1e6); });
-  }
-  held_out.close();
-  if (training) training->close();
-  const data::Manifest manifest = writer.finish();
+  const fs::path folder = config.data.path;
+  // Beside work in progress, the manifest is that of a build that was cut short at its very end.
+  if (fs::exists(folder / "manifest.json") && !fs::exists(folder / "work"))
+    fail_user("{}: holds a dataset already; remove the folder or name another", folder.string());
+  const auto build = begin_build(config, *communicator, progress);
+  build->choose();
+  const auto shards = data::write_dataset(*build, *tokenizer, describe(config, *build, *tokenizer),
+                                          {config.data.shard_tokens, options.keep_text});
+  if (!build->team().leads()) return 0;
 
-  json build = json_of(stream.report(), config.data.sources);
-  build["seconds"] = progress.seconds();
-  build["train_chars"] = order0.training_chars();
-  build["held_out_chars"] = order0.held_out_chars();
-  build["held_out_order0_bits_per_byte"] = order0.bits_per_byte();
-  const std::string text = build.dump(2) + "\n";
-  write_file(folder / "build.json", text);
+  const data::ChoiceReport choice = build->report();
+  json object = json_of(config, choice, shards);
+  object["seconds"] = progress.seconds();
+  object["processes"] = build->team().size;
+  write_file(folder / "build.json", object.dump(2) + "\n");
+  data::write_manifest(folder, shards.manifest);
+  if (!options.keep_work) build->remove_work();
 
-  const auto& corpus = stream.report();
-  std::string summary = fmt::format(
-      "data: {} files, {} documents in, {} kept ({:.2f} MB): {} to train on, {} ({:.0f} KB) held out\n", corpus.files,
-      corpus.filter.input.documents, corpus.filter.kept.documents, static_cast<double>(corpus.filter.kept.bytes) / 1e6,
-      corpus.train.documents, corpus.held_out.documents, static_cast<double>(corpus.held_out.bytes) / 1e3);
-  for (int rule = 0; rule < data::rule_count; ++rule) {
-    const auto& dropped = corpus.filter.dropped[static_cast<std::size_t>(rule)];
-    if (dropped.documents + dropped.lines == 0) continue;
-    summary += fmt::format("data: dropped by {}: {} documents, {} lines, {:.2f} MB\n",
-                           data::rule_name(static_cast<data::Rule>(rule)), dropped.documents, dropped.lines,
-                           static_cast<double>(dropped.bytes) / 1e6);
-  }
-  summary += fmt::format("data: {} tokens in {} shards, {:.2f} characters per token, in {:.0f} s: {}\n", tokens,
-                         manifest.shards.size(),
-                         static_cast<double>(order0.training_chars() + order0.held_out_chars()) /
-                             static_cast<double>(std::max<std::int64_t>(tokens, 1)),
-                         progress.seconds(), folder.string());
-  build["tokens"] = tokens;
-  build["documents"] = documents;
-  build["shards"] = manifest.shards.size();
-  build["path"] = folder.string();
-  report.print(summary, build);
+  const auto train = shards.total(shards.train), held_out = shards.total(shards.held_out);
+  const std::int64_t tokens = train.tokens + held_out.tokens;
+  object["tokens"] = tokens;
+  object["documents"] = train.documents + held_out.documents;
+  object["shards"] = shards.manifest.shards.size();
+  object["path"] = folder.string();
+  options.report.print(
+      summary_of(choice, shards) +
+          fmt::format("data: {} tokens in {} shards, {:.2f} characters per token, in {:.0f} s: {}\n", tokens,
+                      shards.manifest.shards.size(),
+                      static_cast<double>(shards.order0.training_chars() + shards.order0.held_out_chars()) /
+                          static_cast<double>(std::max<std::int64_t>(tokens, 1)),
+                      progress.seconds(), folder.string()),
+      object);
+  return 0;
+}
+
+}  // namespace
+
+void add_data_build(CLI::App& group, Action& action) {
+  auto options = std::make_shared<BuildOptions>();
+  auto* command = subcommand(group, "build",
+                             "Read, filter, deduplicate, tokenize and write the config's text as shards, under mpirun, "
+                             "srun or alone. What was cut short goes on from where it stood",
+                             "mpirun -n 2 dujiang data build configs/quickstart.yaml data.held_out_share=0.02");
+  command->add_option("CONFIG", options->config, "The YAML file; its tokenizer must exist")->required();
+  command->add_option("OVERRIDES", options->overrides, "key.path=value");
+  command->add_flag("--keep-text", options->keep_text, "Write the training text as train.txt, too");
+  command->add_flag("--keep-work", options->keep_work, "Leave DIR/work, the files between the steps");
+  options->report.add_option(*command);
+  command->callback([=, &action] { action = [=] { return run(*options); }; });
 }
 
 }  // namespace dujiang::launch

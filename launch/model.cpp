@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "data/corpus/read/source.h"
+#include "data/corpus/read/texts.h"
 #include "data/text/utf8.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/generate.h"
@@ -44,10 +44,10 @@ struct ModelOptions {
 std::vector<std::string> documents_of(const std::string& path) {
   std::vector<std::string> documents;
   const std::string extension = std::filesystem::path(path).extension();
-  if (extension == ".jsonl" || extension == ".gz" || extension == ".zst") {
-    data::SourceConfig source;
-    source.files = {path};
-    data::read_source(source, [&](data::RawDocument&& document) { documents.push_back(std::move(document.text)); });
+  if (data::format_of(path, data::Format::automatic) == data::Format::jsonl || extension == ".gz" ||
+      extension == ".zst" || extension == ".xz") {
+    data::for_each_text({path}, {}, {.normalise = data::as_it_is},
+                        [&](std::string&& text) { documents.push_back(std::move(text)); });
   } else {
     documents.push_back(read_text(path));
     const auto valid = data::utf8_valid_prefix(documents.back());

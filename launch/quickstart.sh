@@ -93,12 +93,13 @@ Run 'apt-get update' as root (or unpack the packages with 'dpkg-deb -x' into $te
   return 2
 }
 
-make_tokenizer() { "$dujiang" tokenizer train "$config"; }
-
-make_shards() {
+# Reads and filters the text, too; the shards are made of what it leaves.
+make_tokenizer() {
   rm -rf "$data"
-  "$dujiang" data build "$config" --keep-text
+  "$dujiang" tokenizer train "$config"
 }
+
+make_shards() { "$dujiang" data build "$config" --keep-text; }
 
 # Ctrl-C and SIGTERM become SIGUSR1 for mpirun, which hands it to the ranks: they finish the step, save and end. In a
 # session of its own mpirun does not see the terminal's Ctrl-C, which would kill the ranks at once; it ends with this

@@ -27,6 +27,9 @@ struct NormaliseConfig {
   int blank_lines = 1;          // longest run of them between lines, none at both ends (-1: any, everywhere)
 };
 
+/// Every rule off.
+inline constexpr NormaliseConfig as_it_is{false, false, false, false, false, false, false, false, 0, 0, false, -1};
+
 enum class NormaliseRule : std::uint8_t {
   terminal,
   line_ends,

@@ -165,6 +165,17 @@ std::string to_yaml(const Config& config) {
   return out;
 }
 
+std::vector<std::string> data_settings(const Config& config) {
+  std::vector<std::string> out;
+  for (const auto& field : config_table::fields()) {
+    const bool loading = field.key == "data.sequence_length" || field.key == "data.packing" ||
+                         field.key == "data.shard_tokens" || field.key.starts_with("data.blend") ||
+                         field.key == "data.growth" || field.key == "data.verify" || field.key == "data.path";
+    if (field.key.starts_with("data.") && !loading) out.push_back(fmt::format("{}: {}", field.key, field.text(config)));
+  }
+  return out;
+}
+
 std::string config_reference() {
   std::string out = "Keys of a config, with what each expects, its default and its meaning.\n";
   const Config defaults;
@@ -185,6 +196,10 @@ std::string config_reference() {
     };
     if (field->key == "data.blend") items(config_table::blend_fields(), BlendSection{});
     if (field->key == "data.sources") items(config_table::source_fields(), SourceSection{});
+    if (field->key == "data.profiles") items(config_table::profile_fields(), ProfileSection{});
+    if (field->key == "data.words") items(config_table::word_fields(), data::WordListConfig{});
+    if (field->key == "data.contamination.evaluations")
+      items(config_table::evaluation_fields(), data::EvaluationConfig{});
     if (field->key == "optimizer.groups") items(config_table::group_fields(), ParameterGroup{});
   });
   return out;

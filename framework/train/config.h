@@ -11,10 +11,8 @@
 #include <vector>
 
 #include "comm/watch/watchdog.h"
-#include "data/corpus/build/pipeline.h"
-#include "data/loader/sampler.h"
 #include "framework/models/model_config.h"
-#include "framework/train/feed_config.h"
+#include "framework/train/data_config.h"
 
 namespace dujiang::train {
 
@@ -34,25 +32,13 @@ struct ModelSection : models::ModelConfig {
 struct TokenizerSection {
   std::string path;  ///< directory
   // The rest is for `dujiang tokenizer train`, named as in data::TrainTokenizerConfig.
-  std::string type = "bpe";
+  std::string type = "byte_bpe";
   std::int64_t vocab_size = 0;
+  std::int64_t sample_bytes = std::int64_t{64} << 20;
+  std::string pretokenizer = "qwen2";
+  std::int64_t min_frequency = 2;
+  std::int64_t max_token_chars = 16;
   double character_coverage = 0.9995;
-  std::int64_t sample_lines = 1000000;
-};
-
-struct SourceSection : data::SourceConfig {
-  std::string licence;
-};
-
-struct DataSection : FeedSection {
-  std::string path;  ///< the dataset's directory
-  std::int64_t sequence_length = 0;
-  data::Packing packing = data::Packing::documents;
-  // The rest is for `dujiang data build`.
-  std::vector<SourceSection> sources;
-  data::FilterConfig filter;
-  double held_out_share = 0.0;
-  std::int64_t shard_tokens = std::int64_t{64} << 20;
 };
 
 struct TrainSection {
@@ -168,6 +154,9 @@ Config load_config(const std::filesystem::path& path, const std::vector<std::str
 
 /// All keys with their values, defaults included; load_config reads it back to the same config.
 std::string to_yaml(const Config& config);
+
+/// What decides which documents a build keeps: a line for each setting, defaults included.
+std::vector<std::string> data_settings(const Config& config);
 
 /// Every key with type, default and meaning, for people.
 std::string config_reference();

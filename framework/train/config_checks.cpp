@@ -144,6 +144,33 @@ void check_optimizer(const Config& config, Reading& reading) {
     if (optimizer.groups[i].adamw) without_effect(fmt::format("optimizer.groups[{}].adamw", i));
 }
 
+void check_tokenizer(const Config& config, Reading& reading) {
+  if (!reading.sound({"tokenizer"})) return;
+  const TokenizerSection &tokenizer = config.tokenizer, usual;
+  const bool byte_level = tokenizer.type == "byte_bpe";
+  const auto without_effect = [&](const char* key, bool changed, const char* only) {
+    if (!changed) return;
+    reading.fault_at(fmt::format("tokenizer.{}", key),
+                     fmt::format("has no effect with tokenizer.type: {}, only with {}", tokenizer.type, only));
+  };
+  without_effect("pretokenizer", !byte_level && tokenizer.pretokenizer != usual.pretokenizer, "byte_bpe");
+  without_effect("min_frequency", !byte_level && tokenizer.min_frequency != usual.min_frequency, "byte_bpe");
+  without_effect("max_token_chars", !byte_level && tokenizer.max_token_chars != usual.max_token_chars, "byte_bpe");
+  without_effect("character_coverage", byte_level && tokenizer.character_coverage != usual.character_coverage,
+                 "bpe and unigram");
+}
+
+// Names that are given twice.
+template <class Item>
+std::set<std::string> check_names(const std::vector<Item>& items, const char* list, const char* what,
+                                  Reading& reading) {
+  std::set<std::string> names;
+  for (std::size_t i = 0; i < items.size(); ++i)
+    if (const std::string& name = items[i].name; !names.insert(name).second && !name.empty())
+      reading.fault_at(fmt::format("{}[{}].name", list, i), fmt::format("a second {} named '{}'", what, name));
+  return names;
+}
+
 void check_blend(const Config& config, Reading& reading) {
   const auto& data = config.data;
   if (!reading.sound({"data.blend", "data.blend_at", "data.sequence_length"}) || data.sequence_length < 1) return;
@@ -166,11 +193,21 @@ void check_blend(const Config& config, Reading& reading) {
 }
 
 void check_sources(const Config& config, Reading& reading) {
-  std::set<std::string> names;
-  for (std::size_t i = 0; i < config.data.sources.size(); ++i) {
-    const std::string& name = config.data.sources[i].name;
-    if (names.insert(name).second || name.empty()) continue;
-    reading.fault_at(fmt::format("data.sources[{}].name", i), fmt::format("a second source named '{}'", name));
+  check_names(config.data.sources, "data.sources", "source", reading);
+  check_names(config.data.words, "data.words", "list", reading);
+  const auto profiles = check_names(config.data.profiles, "data.profiles", "profile", reading);
+  for (std::size_t i = 0; i < config.data.sources.size(); ++i)
+    if (const std::string& profile = config.data.sources[i].profile;
+        !profile.empty() && profile != "none" && !profiles.contains(profile))
+      reading.fault_at(fmt::format("data.sources[{}].profile", i),
+                       fmt::format("'{}' is none of data.profiles: {}", profile,
+                                   profiles.empty() ? "there are none" : fmt::format("{}", fmt::join(profiles, ", "))));
+  if (reading.sound({"data.dedup"}) && config.data.dedup.near) {
+    try {
+      data::check(config.data.dedup.near_config);
+    } catch (const UserError& error) {
+      reading.fault_at("data.dedup", error.what());
+    }
   }
 }
 
@@ -202,6 +239,7 @@ void resolve_model(Config& config, Purpose purpose, Reading& reading) {
 
 void check_relations(const Config& config, Purpose purpose, Reading& reading) {
   check_sources(config, reading);
+  check_tokenizer(config, reading);
   if (purpose != Purpose::train && purpose != Purpose::plan) return;
   check_model(config, reading);
   check_layout(config, reading);

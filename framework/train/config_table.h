@@ -76,7 +76,12 @@ using Table = std::vector<Field<S>>;
 const Table<Config>& fields();
 const Table<BlendSection>& blend_fields();
 const Table<SourceSection>& source_fields();
+const Table<ProfileSection>& profile_fields();
+const Table<data::WordListConfig>& word_fields();
+const Table<data::EvaluationConfig>& evaluation_fields();
 const Table<ParameterGroup>& group_fields();
+/// Those of `fields` below data, but for the settings of loading.
+Table<Config> data_fields();
 
 /// Reports an unknown key and proposes the nearest of its `siblings`, else a key of another section.
 void report_unknown(const YAML::Node& key, const std::string& path, const std::set<std::string>& siblings,

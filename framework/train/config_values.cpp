@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <cmath>
@@ -92,10 +93,17 @@ bool parse(const YAML::Node& node, std::int64_t& out) {
 bool parse(const YAML::Node& node, int& out) {
   return parse_plain_number(node, out);
 }
+bool parse(const YAML::Node& node, std::uint32_t& out) {
+  return parse_plain_number(node, out);
+}
 bool parse(const YAML::Node& node, std::uint64_t& out) {
   return parse_plain_number(node, out);
 }
 bool parse(const YAML::Node& node, double& out) {
+  if (is_plain(node) && node.Scalar() == "off") {
+    out = std::numeric_limits<double>::infinity();
+    return true;
+  }
   return parse_plain_number(node, out) && std::isfinite(out);
 }
 bool parse(const YAML::Node& node, bool& out) {
@@ -135,6 +143,17 @@ bool parse(const YAML::Node& node, std::vector<double>& out) {
   out.assign(1, 0.0);
   return parse(node, out[0]) || parse_list(node, out);
 }
+bool parse(const YAML::Node& node, std::vector<data::GramLimit>& out) {
+  if (!node.IsMap()) return false;
+  out.clear();
+  for (const auto& item : node) {
+    data::GramLimit limit{};
+    if (!parse(item.first, limit.n) || limit.n < 2 || !parse(item.second, limit.limit)) return false;
+    out.push_back(limit);
+  }
+  std::sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.n < b.n; });
+  return true;
+}
 
 std::string text(std::int64_t value) {
   return fmt::format("{}", value);
@@ -142,11 +161,19 @@ std::string text(std::int64_t value) {
 std::string text(int value) {
   return fmt::format("{}", value);
 }
+std::string text(std::uint32_t value) {
+  return fmt::format("{}", value);
+}
+std::string text(const std::vector<data::GramLimit>& value) {
+  std::string out;
+  for (const auto& limit : value) out += fmt::format("{}{}: {}", out.empty() ? "" : ", ", limit.n, text(limit.limit));
+  return "{" + out + "}";
+}
 std::string text(std::uint64_t value) {
   return fmt::format("{}", value);
 }
 std::string text(double value) {
-  return fmt::format("{}", value);  // the shortest digits that give the value back
+  return std::isinf(value) ? "off" : fmt::format("{}", value);  // the shortest digits that give the value back
 }
 std::string text(bool value) {
   return value ? "true" : "false";

@@ -59,13 +59,48 @@ struct Words<VerifyBlocks> {
 template <>
 struct Words<data::Format> {
   static constexpr std::pair<std::string_view, data::Format> all[] = {
-      {"auto", data::Format::automatic}, {"text", data::Format::text}, {"jsonl", data::Format::jsonl},
-      {"html", data::Format::html},      {"man", data::Format::man},   {"fortune", data::Format::fortune}};
+      {"auto", data::Format::automatic}, {"text", data::Format::text}, {"markdown", data::Format::markdown},
+      {"html", data::Format::html},      {"man", data::Format::man},   {"fortune", data::Format::fortune},
+      {"jsonl", data::Format::jsonl},    {"csv", data::Format::csv},   {"tsv", data::Format::tsv}};
 };
 template <>
-struct Words<data::OnError> {
-  static constexpr std::pair<std::string_view, data::OnError> all[] = {{"fail", data::OnError::fail},
-                                                                       {"skip", data::OnError::skip}};
+struct Words<data::Encoding> {
+  static constexpr std::pair<std::string_view, data::Encoding> all[] = {{"utf-8", data::Encoding::utf8},
+                                                                        {"utf-16", data::Encoding::utf16},
+                                                                        {"gb18030", data::Encoding::gb18030},
+                                                                        {"big5", data::Encoding::big5}};
+};
+template <>
+struct Words<data::Boilerplate> {
+  static constexpr std::pair<std::string_view, data::Boilerplate> all[] = {{"keep", data::Boilerplate::keep},
+                                                                           {"drop", data::Boilerplate::drop}};
+};
+template <>
+struct Words<data::CodeBlocks> {
+  static constexpr std::pair<std::string_view, data::CodeBlocks> all[] = {{"keep", data::CodeBlocks::keep},
+                                                                          {"drop", data::CodeBlocks::drop}};
+};
+template <>
+struct Words<data::Genre> {
+  static constexpr std::pair<std::string_view, data::Genre> all[] = {{"modern", data::Genre::modern},
+                                                                     {"classical", data::Genre::classical},
+                                                                     {"technical", data::Genre::technical},
+                                                                     {"code", data::Genre::code},
+                                                                     {"dialogue", data::Genre::dialogue}};
+};
+template <>
+struct Words<data::Action> {
+  static constexpr std::pair<std::string_view, data::Action> all[] = {{"keep", data::Action::keep},
+                                                                      {"mask", data::Action::mask},
+                                                                      {"drop_line", data::Action::drop_line},
+                                                                      {"drop", data::Action::drop}};
+};
+template <>
+struct Words<data::Keep> {
+  static constexpr std::pair<std::string_view, data::Keep> all[] = {{"first", data::Keep::first},
+                                                                    {"longest", data::Keep::longest},
+                                                                    {"priority", data::Keep::priority},
+                                                                    {"quality", data::Keep::quality}};
 };
 
 /// "a, b or c"
@@ -77,23 +112,17 @@ std::string describe(const YAML::Node& node);
 /// parse: true, or false leaving `out` in any state. Quoted scalars are text, never numbers or truth values.
 bool parse(const YAML::Node& node, std::int64_t& out);
 bool parse(const YAML::Node& node, int& out);
+bool parse(const YAML::Node& node, std::uint32_t& out);
 bool parse(const YAML::Node& node, std::uint64_t& out);
-bool parse(const YAML::Node& node, double& out);  ///< finite
+bool parse(const YAML::Node& node, double& out);  ///< finite, or `off`: infinity
 bool parse(const YAML::Node& node, bool& out);
 bool parse(const YAML::Node& node, std::string& out);
 bool parse(const YAML::Node& node, std::chrono::milliseconds& out);  ///< 500ms, 120s, 5m, 2h
 bool parse(const YAML::Node& node, std::array<double, 2>& out);
 bool parse(const YAML::Node& node, std::vector<std::string>& out);
-bool parse(const YAML::Node& node, std::vector<std::int64_t>& out);  ///< a single integer is a list of one
-bool parse(const YAML::Node& node, std::vector<double>& out);        ///< likewise
-template <class T>
-bool parse(const YAML::Node& node, std::optional<T>& out) {
-  if (node.IsNull()) {
-    out.reset();
-    return true;
-  }
-  return parse(node, out.emplace());
-}
+bool parse(const YAML::Node& node, std::vector<std::int64_t>& out);     ///< a single integer is a list of one
+bool parse(const YAML::Node& node, std::vector<double>& out);           ///< likewise
+bool parse(const YAML::Node& node, std::vector<data::GramLimit>& out);  ///< {2: 0.25, 3: 0.2}
 template <class E>
 requires std::is_enum_v<E>
 bool parse(const YAML::Node& node, E& out) {
@@ -107,10 +136,19 @@ bool parse(const YAML::Node& node, E& out) {
   }
   return false;
 }
+template <class T>
+bool parse(const YAML::Node& node, std::optional<T>& out) {
+  if (node.IsNull()) {
+    out.reset();
+    return true;
+  }
+  return parse(node, out.emplace());
+}
 
 /// The value as YAML flow text that parse() reads back to the same value.
 std::string text(std::int64_t value);
 std::string text(int value);
+std::string text(std::uint32_t value);
 std::string text(std::uint64_t value);
 std::string text(double value);
 std::string text(bool value);
@@ -120,16 +158,17 @@ std::string text(const std::array<double, 2>& value);
 std::string text(const std::vector<std::string>& value);
 std::string text(const std::vector<std::int64_t>& value);
 std::string text(const std::vector<double>& value);
-template <class T>
-std::string text(const std::optional<T>& value) {
-  return value ? text(*value) : "null";
-}
+std::string text(const std::vector<data::GramLimit>& value);
 template <class E>
 requires std::is_enum_v<E> std::string text(E value) {
   for (const auto& [name, candidate] : Words<E>::all) {
     if (candidate == value) return std::string(name);
   }
   return "?";
+}
+template <class T>
+std::string text(const std::optional<T>& value) {
+  return value ? text(*value) : "null";
 }
 
 /// What parse() takes, for messages and the reference: "an integer".
@@ -138,6 +177,9 @@ inline std::string expected(const std::int64_t*) {
 }
 inline std::string expected(const int*) {
   return "an integer";
+}
+inline std::string expected(const std::uint32_t*) {
+  return "an integer of 0 or more";
 }
 inline std::string expected(const std::uint64_t*) {
   return "an integer of 0 or more";
@@ -166,15 +208,18 @@ inline std::string expected(const std::vector<std::int64_t>*) {
 inline std::string expected(const std::vector<double>*) {
   return "a number or a list of numbers";
 }
-template <class T>
-std::string expected(const std::optional<T>*) {
-  return expected(static_cast<const T*>(nullptr));
+inline std::string expected(const std::vector<data::GramLimit>*) {
+  return "a mapping from n to a limit, such as {2: 0.25, 3: 0.2}";
 }
 template <class E>
 requires std::is_enum_v<E> std::string expected(const E*) {
   std::vector<std::string> words;
   for (const auto& [name, value] : Words<E>::all) words.emplace_back(name);
   return either(words);
+}
+template <class T>
+std::string expected(const std::optional<T>*) {
+  return expected(static_cast<const T*>(nullptr));
 }
 
 }  // namespace dujiang::train::config_values

@@ -154,8 +154,8 @@ BatchShare batch_share(std::int64_t global_batch, std::int64_t ranks, std::int64
 
 BatchShare TrainStep::share_of(std::int64_t global_batch) const {
   // Where gradients are reduced after each sequence, the tree's lowest levels lie over the ranks.
-  const auto share = batch_share(global_batch, mesh_.dp().size(), mesh_.dp().rank(),
-                                 options_.strict && data_parallel_->zero() >= 2);
+  const auto share =
+      batch_share(global_batch, mesh_.dp().size(), mesh_.dp().rank(), options_.strict && data_parallel_->zero() >= 2);
   if (options_.strict && (global_batch & (global_batch - 1)) != 0)
     fail_user("train.global_batch: {}: train.strict adds gradients up in a binary tree: expected a power of two",
               global_batch);

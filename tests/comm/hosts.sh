@@ -187,12 +187,13 @@ train() {
 name: tiny
 model: {model_type: qwen3, hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 2, num_key_value_heads: 1,
         head_dim: 32, intermediate_size: 128, vocab_size: 320, max_position_embeddings: 32, tie_word_embeddings: true}
-tokenizer: {path: $work/tokenizer, vocab_size: 320, character_coverage: 1.0}
+tokenizer: {path: $work/tokenizer, vocab_size: 320}
 data:
   path: $work/data
   sequence_length: 32
   held_out_share: 0.2
-  sources: [{name: rivers, files: ["$work/text/*.txt"]}]
+  sources: [{name: rivers, files: ["$work/text/*.txt"], profile: none}]
+  dedup: {near: false}
 train: {steps: 100, global_batch: 12, micro_batch: 1, precision: fp32}
 optimizer: {lr: 1.0e-3}
 log: {dir: run, every: 1}

@@ -289,9 +289,10 @@ BOOST_AUTO_TEST_CASE(faults_of_the_user_are_named) {
   BOOST_CHECK_EXCEPTION(train({.type = "bpe"}, "水\xFF"), UserError, says("document 0", "offset 3"));
   BOOST_TEST(!std::filesystem::exists(folder / "t"));
 
-  BOOST_CHECK_EXCEPTION(load_tokenizer(folder / "none"), UserError, says("none", "no tokenizer.model"));
+  BOOST_CHECK_EXCEPTION(load_tokenizer(folder / "none"), UserError,
+                        says("none", "neither tokenizer.model nor tokenizer.json"));
   folder.write("other/tokenizer.json", "{}");
-  BOOST_CHECK_EXCEPTION(load_tokenizer(folder / "other"), UserError, says("other", "SentencePiece"));
+  BOOST_CHECK_EXCEPTION(load_tokenizer(folder / "other"), UserError, says("other/tokenizer.json", "no \"model\""));
   folder.write("bad/tokenizer.model", "not a model");
   BOOST_CHECK_EXCEPTION(load_tokenizer(folder / "bad"), UserError,
                         says("bad/tokenizer.model", "not a SentencePiece model"));

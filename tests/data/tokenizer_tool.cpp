@@ -1,5 +1,5 @@
 // For checks against other implementations: trains a tokenizer on JSON lines, or encodes them.
-//   tokenizer_tool train OUT_DIR VOCAB_SIZE GLOB...
+//   tokenizer_tool train TYPE OUT_DIR VOCAB_SIZE GLOB...
 //   tokenizer_tool encode DIR GLOB...        writes {"text":..., "ids":[...]} a line
 
 #include <fmt/core.h>
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "data/corpus/build/pipeline.h"
+#include "data/corpus/read/texts.h"
 #include "data/tokenizer/tokenizer.h"
 #include "data/tokenizer/train.h"
 #include "framework/base/check.h"
@@ -18,33 +18,28 @@ using namespace dujiang::data;
 
 namespace {
 
-void train(const std::string& out, int vocab_size, const std::vector<std::string>& globs) {
+void train(const std::string& type, const std::string& out, int vocab_size, const std::vector<std::string>& globs) {
   std::vector<std::string> texts;
-  CorpusConfig config;
-  config.sources.push_back({.name = "input", .files = globs});
-  build_corpus(config, [&](PipelineDocument&& document) { texts.push_back(std::move(document.text)); });
+  for_each_text(globs, {}, {}, [&](std::string&& text) { texts.push_back(std::move(text)); });
   std::size_t at = 0;
-  const auto next = [&](std::string& text) {
+  const auto next = [&](TrainingDocument& document) {
     if (at == texts.size()) return false;
-    text = texts[at++];
+    document.text = texts[at++];
     return true;
   };
-  train_tokenizer({.vocab_size = vocab_size}, next, out,
+  train_tokenizer({.type = type, .vocab_size = vocab_size}, {{.name = "input"}}, next, out,
                   [](const std::string& what) { fmt::print(stderr, "{}\n", what); });
 }
 
 void encode(const std::string& dir, const std::vector<std::string>& globs) {
   const auto tokenizer = load_tokenizer(dir);
-  CorpusConfig config;
-  config.sources.push_back({.name = "input", .files = globs});
   std::size_t chars = 0, tokens = 0;
-  build_corpus(config, [&](PipelineDocument&& document) {
-    const std::vector<std::int32_t> ids = tokenizer->encode(document.text);
-    DUJIANG_CHECK(tokenizer->decode(ids) == document.text, "{} at {}: decoding does not give the text back",
-                  document.path, document.offset);
+  for_each_text(globs, {}, {}, [&](std::string&& text) {
+    const std::vector<std::int32_t> ids = tokenizer->encode(text);
+    DUJIANG_CHECK(tokenizer->decode(ids) == text, "decoding does not give this text back: {}", text);
     tokens += ids.size();
-    for (const char c : document.text) chars += (c & 0xC0) != 0x80;
-    fmt::print("{}\n", nlohmann::json{{"text", document.text}, {"ids", ids}}.dump());
+    for (const char c : text) chars += (c & 0xC0) != 0x80;
+    fmt::print("{}\n", nlohmann::json{{"text", text}, {"ids", ids}}.dump());
   });
   fmt::print(stderr, "{} characters, {} tokens, {:.3f} characters a token\n", chars, tokens,
              static_cast<double>(chars) / static_cast<double>(tokens));
@@ -55,12 +50,12 @@ void encode(const std::string& dir, const std::vector<std::string>& globs) {
 int main(int argc, char** argv) {
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   try {
-    if (arguments.size() > 3 && arguments[0] == "train") {
-      train(arguments[1], std::stoi(arguments[2]), {arguments.begin() + 3, arguments.end()});
+    if (arguments.size() > 4 && arguments[0] == "train") {
+      train(arguments[1], arguments[2], std::stoi(arguments[3]), {arguments.begin() + 4, arguments.end()});
     } else if (arguments.size() > 2 && arguments[0] == "encode") {
       encode(arguments[1], {arguments.begin() + 2, arguments.end()});
     } else {
-      fail_user("usage: tokenizer_tool train OUT_DIR VOCAB_SIZE GLOB... | encode DIR GLOB...");
+      fail_user("usage: tokenizer_tool train TYPE OUT_DIR VOCAB_SIZE GLOB... | encode DIR GLOB...");
     }
   } catch (const Error& error) {
     fmt::print(stderr, "{}\n", error.what());

@@ -232,20 +232,28 @@ tokenizer: {path: t, vocab_size: 4096, type: bpe}
 data:
   path: d
   held_out_share: 0.05
-  filter: {han_lines: true, min_han: 3}
+  profiles: [{name: manuals, like: technical, lines.han_lines: true, lines: {min_han: 3}, repetition.top: {2: 0.5}}]
   sources:
     - {name: man, files: ["/usr/share/man/zh_CN/**/*.gz"], format: man, licence: GPL-2+}
     - name: 故事
       files: [a.jsonl, "b*.zst"]
-      on_error: skip
+      genre: classical
+      profile: manuals
+      normalise: {punctuation_run: 0}
 )");
   const Config config = load_config(path, {}, Purpose::build_data);
   BOOST_REQUIRE(config.data.sources.size() == 2u);
-  BOOST_TEST((config.data.sources[0].format == data::Format::man));
+  BOOST_TEST((config.data.sources[0].read.format == data::Format::man));
   BOOST_TEST(config.data.sources[0].licence == "GPL-2+");
   BOOST_TEST(config.data.sources[1].name == "故事");
-  BOOST_TEST((config.data.sources[1].on_error == data::OnError::skip));
-  BOOST_TEST(config.data.filter.min_han == 3);
+  BOOST_TEST((config.data.sources[1].genre == data::Genre::classical));
+  BOOST_TEST(config.data.sources[1].extract.normalise.punctuation_run == 0);
+  // A profile begins as its genre's, whatever stands first.
+  const ProfileSection& manuals = config.data.profiles.at(0);
+  BOOST_TEST(manuals.lines.han_lines);
+  BOOST_TEST(manuals.lines.min_han == 3);
+  BOOST_TEST((manuals.repetition.top == std::vector<data::GramLimit>{{2, 0.5}}));
+  BOOST_TEST(manuals.document.min_han_share == data::profile_of(data::Genre::technical).document.min_han_share);
   BOOST_TEST(load_config(path, {}, Purpose::train_tokenizer).tokenizer.vocab_size == 4096);
   const auto message = message_of([&] { load_config(path); });
   for (const char* key : {"name", "model.hidden_size", "data.sequence_length", "train.global_batch", "optimizer.lr"}) {
@@ -258,14 +266,23 @@ data:
   path: d
   sources:
     - {name: a, file: [x]}
-    - {name: a, files: [y], format: pdf}
+    - {name: a, files: [y], format: pdf, profile: q}
     - 7
+  profiles: [{name: p, like: modern, document.min_chars: off, document.max_chars: off, privacy.email: drop_line}]
+  dedup: {threshold: 0.3}
 )");
   const auto faults = message_of([&] { load_config(bad, {}, Purpose::build_data); });
   BOOST_TEST(contains(faults, "y.yaml:6:17: data.sources[0].file: unknown key; did you mean data.sources[0].files?"));
   BOOST_TEST(contains(faults, "y.yaml:6:7: data.sources[0]: files is missing"));
   BOOST_TEST(contains(faults, "y.yaml:7:8: data.sources[1].name: a second source named 'a'"));
-  BOOST_TEST(contains(faults, "data.sources[1].format: expected auto, text, jsonl, html, man or fortune, found 'pdf'"));
+  BOOST_TEST(contains(faults,
+                      "data.sources[1].format: expected auto, text, markdown, html, man, fortune, jsonl, "
+                      "csv or tsv, found 'pdf'"));
+  BOOST_TEST(contains(faults, "data.sources[1].profile: 'q' is none of data.profiles: p"));
+  BOOST_TEST(contains(faults, "data.profiles[0].document.min_chars: expected a number, at least 0, found 'off'"));
+  BOOST_TEST(!contains(faults, "max_chars"));
+  BOOST_TEST(contains(faults, "data.profiles[0].privacy.email: expected keep, mask or drop, found 'drop_line'"));
+  BOOST_TEST(contains(faults, "y.yaml:10:3: data.dedup"));
   BOOST_TEST(contains(faults, "y.yaml:8:7: data.sources[2]: expected a mapping, found '7'"));
 }
 
@@ -300,7 +317,7 @@ BOOST_AUTO_TEST_CASE(the_resolved_config_reads_back_to_itself) {
   BOOST_TEST(again.comm.timeout.count() == 1500);
   BOOST_TEST((again.comm.check == comm::AgreementCheck::always));
   BOOST_TEST(again.optimizer.groups[0].match == "*.norm: \"x\"");
-  BOOST_TEST(again.data.sources[0].separator == "---");
+  BOOST_TEST(again.data.sources[0].read.separator == "---");
   BOOST_TEST(again.log.dir == "~user");
   BOOST_TEST(again.name == "true");
   BOOST_TEST((static_cast<const models::ModelConfig&>(again.model) == config.model));

@@ -47,7 +47,8 @@ data:
   path: data
   sequence_length: 32
   held_out_share: 0.2
-  sources: [{name: rivers, files: ["text/*.txt"]}]
+  sources: [{name: rivers, files: ["text/*.txt"], profile: none}]
+  dedup: {near: false}
 train: {steps: 4, global_batch: 4, micro_batch: 2, precision: fp32}
 optimizer: {lr: 1.0e-3}
 log: {dir: run, every: 1}
@@ -64,7 +65,7 @@ text_becomes_a_model() {
   write_config >tiny.yaml
   expect 0 'no faults' "$dujiang" check tiny.yaml
   expect 0 '320 pieces' "$dujiang" tokenizer train tiny.yaml
-  expect 0 '60 documents in, 60 kept' "$dujiang" data build tiny.yaml --keep-text
+  expect 0 '60 documents of 0.01 MB in' "$dujiang" data build tiny.yaml --keep-text
   expect 0 'sound' "$dujiang" data verify data
   [[ $(grep -c . data/train.txt data/held_out.txt | awk -F: '{ n += $2 } END { print n }') == 120 ]] ||
     fault "train.txt and held_out.txt should hold 120 lines: $(wc -l data/*.txt)"
@@ -90,7 +91,7 @@ every_report_is_one_json_object() {
   expect 0 . "$dujiang" bench loader --data data --sequence-length 32 --batch 4 --json && json_fields tokens_per_s
   expect 0 . "$dujiang" tokenizer train tiny.yaml tokenizer.path="$again" --json && json_fields path vocab_size report
   rm -rf "$again"
-  expect 0 . "$dujiang" data build tiny.yaml data.path="$again" --json && json_fields tokens dropped
+  expect 0 . "$dujiang" data build tiny.yaml data.path="$again" --json && json_fields tokens ledger sources
   rm -rf "$again"
   expect 0 . "$dujiang" train tiny.yaml log.dir="$again" --json && json_fields step loss checkpoint
   rm -rf "$again"
@@ -277,7 +278,9 @@ text_that_is_not_utf8_is_placed() {
   mkdir -p bad
   printf '都江堰\xff水' >bad/bad.txt
   write_config | sed 's|text/\*|bad/*|; s|path: data|path: bad/data|' >bad.yaml
-  expect 2 'bad/bad.txt.*9' "$dujiang" tokenizer train bad.yaml
+  expect 2 'extract/undecodable took 1' "$dujiang" tokenizer train bad.yaml
+  rm -rf bad/data
+  expect 2 'bad/bad.txt.*undecodable.*9' "$dujiang" tokenizer train bad.yaml data.strict=true
 }
 
 "$test"

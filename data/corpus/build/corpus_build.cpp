@@ -1,0 +1,317 @@
+#include "data/corpus/build/corpus_build.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+
+#include "data/corpus/build/reject_log.h"
+#include "data/corpus/build/tasks.h"
+#include "data/text/hash.h"
+#include "data/text/sha256.h"
+#include "data/text/utf8.h"
+#include "framework/base/check.h"
+#include "framework/base/files.h"
+
+namespace dujiang::data {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+constexpr std::uint64_t unit_bytes = std::uint64_t{16} << 20;
+
+std::string read_text(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(in), {}};
+  if (!in) fail_user("{}: cannot be read", path.string());
+  return text;
+}
+
+InputPlan plan_input(const BuildConfig& config) {
+  InputPlan plan;
+  for (std::size_t s = 0; s < config.sources.size(); ++s) {
+    const BuildSource& source = config.sources[s];
+    for (const std::string& path : list_files(source.name, source.files, plan.faults)) {
+      InputFile file{path, static_cast<std::uint32_t>(s)};
+      look_at(file);  // one that is gone again is found when it is to be read
+      plan.files.push_back(std::move(file));
+    }
+  }
+  return plan;
+}
+
+}  // namespace
+
+bool is_held_out(std::uint64_t cluster, std::uint64_t seed, double share) {
+  const std::uint64_t hash = XXH3_64bits_withSeed(&cluster, sizeof cluster, seed);
+  return static_cast<double>(hash >> 11) * 0x1p-53 < share;
+}
+
+CorpusBuild::CorpusBuild(BuildConfig config, fs::path folder, Team team, Say say)
+    : config_(std::move(config)), folder_(std::move(folder)), team_(std::move(team)), say_(std::move(say)) {
+  if (config_.sources.empty()) fail_user("data.sources: names no source");
+  if (team_.leads()) begin();
+  team_.barrier();
+  plan_ = read_plan(folder_ / "work" / "plan.cbor");
+  plan_.cut(unit_bytes);
+  if (config_.strict && !plan_.faults.empty()) fail_user("{}", plan_.faults.front().message);
+}
+
+CorpusBuild::~CorpusBuild() {
+  if (lock_ >= 0) ::close(lock_);
+}
+
+void CorpusBuild::begin() {
+  const fs::path work = folder_ / "work";
+  std::error_code error;
+  fs::create_directories(work, error);
+  const fs::path lock = folder_ / "work" / "lock";
+  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (lock_ < 0) fail_user("{}: cannot be written: {}", lock.string(), std::strerror(errno));
+  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0)
+    fail_user("{}: another build is at work there; wait for it to end, or name another folder", folder_.string());
+  const fs::path identity = work / "settings.yaml";
+  if (fs::exists(identity)) {
+    if (read_text(identity) != config_.identity)
+      fail_user(
+          "{}: a build was begun there with other settings (compare {}): remove {} to begin anew, or name another "
+          "folder",
+          folder_.string(), identity.string(), work.string());
+    say_("data: going on with the build that was begun in " + folder_.string());
+    return;
+  }
+  write_plan(work / "plan.cbor", plan_input(config_));
+  write_file(identity, config_.identity);
+}
+
+fs::path CorpusBuild::work_file(std::string_view phase, std::uint64_t piece, std::string_view ending) const {
+  const fs::path folder = folder_ / "work" / phase;
+  if (!fs::exists(folder)) {
+    std::error_code error;
+    fs::create_directories(folder, error);
+    if (error) fail_user("{}: cannot be made: {}", folder.string(), error.message());
+  }
+  return folder / fmt::format("{:08}.{}", piece, ending);
+}
+
+fs::path CorpusBuild::piece_file(std::uint64_t piece, std::string_view ending) const {
+  return numbered_file(pieces_[piece].unit, pieces_[piece].number, ending);
+}
+
+fs::path CorpusBuild::numbered_file(std::uint32_t unit, std::uint32_t number, std::string_view ending) const {
+  constexpr std::uint64_t most = 100'000;  // pieces of a unit
+  DUJIANG_CHECK(number < most, "unit {} has more than {} pieces", unit, most);
+  return work_file("pieces", unit * most + number, ending);
+}
+
+void CorpusBuild::each_piece(std::string_view phase, std::string_view ending,
+                             const std::function<void(std::size_t)>& task) const {
+  std::atomic<std::size_t> done = 0;
+  runner()(pieces_.size(), [&](std::uint64_t piece) {
+    if (!fs::exists(work_file(phase, piece, ending))) task(piece);
+    say_(fmt::format("data: {}: {} of {} pieces", phase, (++done) * static_cast<std::size_t>(team_.size),
+                     pieces_.size()));
+  });
+}
+
+Runner CorpusBuild::runner() const {
+  return [this](std::uint64_t n, const std::function<void(std::uint64_t)>& task) {
+    run_tasks(team_, n, task);
+    team_.barrier();
+  };
+}
+
+// A line of each file as sha256sum(1) prints it; of one that can't be read, no digest.
+void CorpusBuild::digest() {
+  std::atomic<std::size_t> done = 0;
+  runner()(plan_.units(), [&](std::uint64_t unit) {
+    if (fs::exists(work_file("digests", unit, "sha256"))) return;
+    std::string lines;
+    for (const InputFile& file : plan_.unit(unit)) {
+      std::string digest = "-";
+      try {
+        digest = sha256_file(file.path);
+      } catch (const UserError&) {
+        // The reader names it.
+      }
+      lines += digest + "  " + file.path + "\n";
+    }
+    write_file(work_file("digests", unit, "sha256"), lines);
+    say_(fmt::format("data: digests of {} of {} units", ++done, plan_.units()));
+  });
+}
+
+std::string CorpusBuild::source_digest(std::size_t source) const {
+  Sha256 all;
+  for (std::size_t unit = 0; unit < plan_.units(); ++unit)
+    if (plan_.unit(unit).front().source == source) all.update(read_text(work_file("digests", unit, "sha256")));
+  return all.hex();
+}
+
+void CorpusBuild::choose() {
+  digest();
+  prepare();
+  if (pieces_.empty()) fail_user("{}", plan_.faults.front().message);  // a glob without files has a fault
+  if (config_.repeated_lines) take_repeated_lines();
+  deduplicate(dedup_work(true), config_.dedup, runner());
+  pick();
+}
+
+fs::path CorpusBuild::text_of(std::uint64_t piece) const {
+  return config_.repeated_lines ? work_file("unique", piece, "piece") : piece_file(piece, "piece");
+}
+
+DedupWork CorpusBuild::dedup_work(bool unique) const {
+  return {folder_ / "work", pieces_.size(), partitions_for(pieces_.size()),
+          [this, unique](std::uint64_t piece) { return unique ? text_of(piece) : piece_file(piece, "piece"); }};
+}
+
+void CorpusBuild::take_repeated_lines() {
+  run_phases(line_phases(dedup_work(false), *config_.repeated_lines), runner());
+  each_piece("unique", "json", [&](std::size_t p) {
+    const PieceReader texts(piece_file(p, "piece"));
+    const auto drops = read_line_drops(dedup_work(false), p);
+    Ledger ledger({"repeated_lines"}, config_.sources.size());
+    RejectLog rejects(config_.reject_text);
+    PieceWriter writer;
+    for (std::size_t d = 0; d < texts.documents(); ++d) {
+      TextDocument document = texts.document(d);
+      StepAccount& account = ledger.of(document.source)[0];
+      const Counts before{1, static_cast<std::int64_t>(document.text.size())};
+      account.in += before;
+      Tally tally;
+      apply_line_drops(document, drops_of(drops, static_cast<std::uint32_t>(d)), tally);
+      const auto chars = static_cast<std::int64_t>(count_chars(document.text));
+      const auto least = config_.sources[document.source].min_chars;
+      if (chars < least) {
+        account.rules["short_document"].documents += before;
+        rejects.add(
+            "repeated_lines", {"short_document", static_cast<double>(chars), static_cast<double>(least)},
+            {config_.sources[document.source].name, plan_.files[document.file].path, document.offset, document.bytes},
+            texts.text(d));
+        continue;
+      }
+      for (const auto& [rule, counts] : tally.rules()) account.rules[rule] += counts;
+      account.out += {1, static_cast<std::int64_t>(document.text.size())};
+      writer.add(document);
+    }
+    writer.write(work_file("unique", p, "piece"));
+    rejects.write(work_file("unique", p, "rejects"));
+    write_file(work_file("unique", p, "json"), json{{"ledger", ledger}}.dump());
+  });
+}
+
+void CorpusBuild::pick() {
+  const DedupWork work = dedup_work(true);
+  each_piece("chosen", "json", [&](std::size_t p) {
+    const PieceReader texts(text_of(p));
+    const auto members = read_members(work, p);
+    Ledger ledger({"duplicates"}, config_.sources.size());
+    RejectLog rejects(config_.reject_text);
+    std::vector<ChosenDocument> chosen;
+    std::uint64_t clusters = 0;
+    auto member = members.begin();
+    for (std::uint32_t d = 0; d < texts.documents(); ++d) {
+      const auto& record = texts.records()[d];
+      const std::string_view text = texts.text(d);
+      StepAccount& account = ledger.of(record.source)[0];
+      const Counts counts{1, static_cast<std::int64_t>(text.size())};
+      account.in += counts;
+      const bool has_twins = member != members.end() && member->index == d;
+      if (has_twins && member->twin != Twin::none) {
+        const bool exact = member->twin == Twin::exact;
+        const char* rule = exact ? "exact_duplicate" : "near_duplicate";
+        account.rules[rule].documents += counts;
+        rejects.add("duplicates",
+                    {rule, member->similarity, exact ? 1.0 : config_.dedup.near_config.threshold,
+                     fmt::format("document {} of piece {} stays", index_of(member->kept), piece_of(member->kept))},
+                    {config_.sources[record.source].name, plan_.files[record.file].path, record.offset, record.bytes},
+                    text);
+      } else {
+        const Hash128 hash = hash128(text);
+        const std::uint64_t cluster = has_twins ? member->cluster : text_hash(text);
+        clusters += has_twins;
+        account.out += counts;
+        chosen.push_back({d, is_held_out(cluster, config_.seed, config_.held_out_share), cluster, {hash[0], hash[1]}});
+      }
+      if (has_twins) ++member;
+    }
+    write_file(work_file("chosen", p, "documents"),
+               {reinterpret_cast<const char*>(chosen.data()), chosen.size() * sizeof(ChosenDocument)});
+    rejects.write(work_file("chosen", p, "rejects"));
+    write_file(work_file("chosen", p, "json"),
+               json{{"ledger", ledger}, {"twins", members.size()}, {"clusters", clusters}}.dump());
+  });
+}
+
+ChosenPiece CorpusBuild::chosen(std::size_t piece) const {
+  const std::string bytes = read_text(work_file("chosen", piece, "documents"));
+  std::vector<ChosenDocument> documents(bytes.size() / sizeof(ChosenDocument));
+  std::memcpy(documents.data(), bytes.data(), documents.size() * sizeof(ChosenDocument));
+  return {PieceReader(text_of(piece)), std::move(documents)};
+}
+
+ChoiceReport CorpusBuild::report() const {
+  ChoiceReport report;
+  std::vector<std::string> phases{"pieces"};
+  if (config_.repeated_lines) phases.push_back("unique");
+  phases.push_back("chosen");
+  report.faults = plan_.faults;
+  for (const std::string& phase : phases) {
+    Ledger sum;
+    for (std::size_t p = 0; p < pieces_.size(); ++p) {
+      const bool first = phase == "pieces";
+      const json part = json::parse(read_text(first ? piece_file(p, "json") : work_file(phase, p, "json")));
+      const Ledger ledger = part.at("ledger").get<Ledger>();
+      p == 0 ? void(sum = ledger) : void(sum += ledger);
+      report.twins += part.value("twins", std::uint64_t{0});
+      report.clusters += part.value("clusters", std::uint64_t{0});
+      for (const json& fault : part.value("faults", json::array()))
+        report.faults.push_back({fault.at("path"), fault.at("offset"), fault.at("rule"), fault.at("message")});
+    }
+    phase == phases.front() ? void(report.ledger = sum) : report.ledger.append(sum);
+  }
+  report.ledger.check();
+  report.files = plan_.files.size();
+  for (const InputFile& file : plan_.files) report.input_bytes += file.bytes;
+  return report;
+}
+
+void CorpusBuild::fail_empty() const {
+  const ChoiceReport report = this->report();
+  std::string taken;
+  for (std::size_t step = 0; step < report.ledger.steps().size(); ++step)
+    for (const auto& [rule, counts] : report.ledger.total(step).rules)
+      if (counts.documents.documents > 0)
+        taken += fmt::format("; {}/{} took {}", report.ledger.steps()[step], rule, counts.documents.documents);
+  const std::int64_t in = report.ledger.steps().empty() ? 0 : report.ledger.total(0).in.documents;
+  fail_user("corpus: nothing is left to train on, of {} documents in {} files{}", in, report.files,
+            taken.empty() ? "; they hold no text" : taken);
+}
+
+void CorpusBuild::join_rejects() const {
+  if (!team_.leads()) return;
+  DurableFile out(folder_ / "rejects.jsonl.zst");
+  for (const char* phase : {"pieces", "unique", "chosen"}) {
+    if (std::string_view(phase) == "unique" && !config_.repeated_lines) continue;
+    const bool first = std::string_view(phase) == "pieces";
+    for (std::size_t p = 0; p < pieces_.size(); ++p)
+      out.write(read_text(first ? piece_file(p, "rejects") : work_file(phase, p, "rejects")));
+  }
+  out.commit();
+}
+
+void CorpusBuild::remove_work() const {
+  if (team_.leads()) fs::remove_all(folder_ / "work");
+}
+
+}  // namespace dujiang::data

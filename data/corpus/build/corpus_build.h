@@ -1,0 +1,145 @@
+#pragma once
+// A build: raw files to the documents that stay, and those to a dataset of token shards.
+//
+// All of it is tasks whose outputs are files in FOLDER/work, written whole or not at all. Which task does what follows
+// from the input and the settings alone, so any number of processes and threads, cut off at any moment and started
+// again, end with the same bytes.
+//
+//   digests/   the input files' SHA-256
+//   pieces/    documents of some consecutive input after the filters; what was rejected; the account
+//   unique/    the same without lines that many documents share, where that is asked for
+//   lines/ ... what the phases of data/corpus/dedup keep
+//   chosen/    which documents of a piece stay, in which split and cluster; those that go
+//   tokens/    the documents that stay as tokens;   text/ the same as text
+//
+// FOLDER then holds what DatasetWriter's do, and rejects.jsonl.zst.
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/corpus/build/input_plan.h"
+#include "data/corpus/build/ledger.h"
+#include "data/corpus/build/team.h"
+#include "data/corpus/dedup/dedup.h"
+#include "data/corpus/piece_file.h"
+#include "data/corpus/read/extract.h"
+#include "data/corpus/read/reader.h"
+#include "data/corpus/step.h"
+
+namespace dujiang::data {
+
+struct BuildSource {
+  std::string name;
+  std::vector<std::string> files;  // globs
+  ReadConfig read;
+  std::shared_ptr<const Extractor> extract;
+  std::int64_t min_chars = 1;  // of a document whose repeated lines were taken out
+};
+
+struct BuildConfig {
+  std::vector<BuildSource> sources;
+  std::shared_ptr<const StepChain>
+      steps;  // the first makes text of raw bytes; they tell sources by TextDocument::source
+  std::optional<LineConfig> repeated_lines;
+  DedupConfig dedup;
+  double held_out_share = 0.0;  // of clusters, in [0, 1)
+  std::uint64_t seed = 1;       // of the split
+  bool strict = false;          // a file that can't be read, or a document that can't be decoded, ends the build
+  std::uint64_t piece_bytes = std::uint64_t{16} << 20;
+  std::size_t reject_text = 400;  // bytes of a rejected document's text that are kept
+  std::string identity;           // all that decides what stays: a restart with another one is refused
+};
+
+/// A document that stays.
+struct ChosenDocument {
+  std::uint32_t index;  // in its piece
+  std::uint32_t held_out;
+  std::uint64_t cluster;
+  std::uint64_t hash[2];
+};
+
+struct ChosenPiece {
+  PieceReader texts;
+  std::vector<ChosenDocument> documents;
+};
+
+/// What is known once every document was judged.
+struct ChoiceReport {
+  Ledger ledger;
+  std::vector<FileFault> faults;
+  std::uint64_t files = 0, input_bytes = 0;  // as the plan has them
+  std::uint64_t twins = 0, clusters = 0;     // documents that have twins, and how many different ones that makes
+};
+
+/// A line for the person waiting.
+using Say = std::function<void(const std::string&)>;
+
+class CorpusBuild {
+ public:
+  /// Begins the build in `folder`, or goes on with one that was cut short. UserError: another build is at work there;
+  /// it was begun with other settings; a glob that matches nothing; under `strict` an unreadable folder.
+  CorpusBuild(BuildConfig config, std::filesystem::path folder, Team team, Say say);
+  ~CorpusBuild();
+
+  /// Every phase up to the choice. All processes call it.
+  void choose();
+  /// After choose(): how many pieces there are, what stays of one, and the account.
+  std::size_t pieces() const { return pieces_.size(); }
+  ChosenPiece chosen(std::size_t piece) const;
+  ChoiceReport report() const;
+  /// Throws the UserError of a build of which nothing is left to train on: which rules took how many documents.
+  [[noreturn]] void fail_empty() const;
+  /// What sha256sum(1) says of its own output over the source's files: one name for all of them.
+  std::string source_digest(std::size_t source) const;
+
+  const BuildConfig& config() const { return config_; }
+  const InputPlan& plan() const { return plan_; }
+  const Team& team() const { return team_; }
+  const std::filesystem::path& folder() const { return folder_; }
+  /// FOLDER/work/PHASE/PIECE.ENDING; makes the folder.
+  std::filesystem::path work_file(std::string_view phase, std::uint64_t piece, std::string_view ending) const;
+  /// Runs task(i) for every piece of which output(i) isn't there yet, over threads and processes; returns when all are
+  /// done everywhere.
+  void each_piece(std::string_view phase, std::string_view ending,
+                  const std::function<void(std::size_t piece)>& task) const;
+  /// Rank 0 joins the pieces' rejects to FOLDER/rejects.jsonl.zst.
+  void join_rejects() const;
+  /// Removes FOLDER/work. Rank 0 alone does it.
+  void remove_work() const;
+
+ private:
+  struct PieceName {
+    std::uint32_t unit, number;
+  };
+
+  void begin();
+  void digest();
+  void prepare();
+  void take_repeated_lines();
+  void pick();
+  /// Of the first phase: of a piece by its name, or by its number among all.
+  std::filesystem::path numbered_file(std::uint32_t unit, std::uint32_t number, std::string_view ending) const;
+  std::filesystem::path piece_file(std::uint64_t piece, std::string_view ending) const;
+  std::filesystem::path text_of(std::uint64_t piece) const;
+  Runner runner() const;
+  DedupWork dedup_work(bool unique) const;
+
+  BuildConfig config_;
+  std::filesystem::path folder_;
+  Team team_;
+  Say say_;
+  InputPlan plan_;
+  std::vector<PieceName> pieces_;
+  int lock_ = -1;
+};
+
+/// True for a share of all clusters: a function of the cluster and the seed alone, so that adding documents moves none.
+bool is_held_out(std::uint64_t cluster, std::uint64_t seed, double share);
+
+}  // namespace dujiang::data

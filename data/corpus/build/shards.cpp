@@ -1,0 +1,237 @@
+#include "data/corpus/build/shards.h"
+
+#include <array>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "data/corpus/build/tasks.h"
+#include "data/corpus/build/token_file.h"
+#include "framework/base/check.h"
+#include "framework/base/files.h"
+
+namespace dujiang::data {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+constexpr std::array<const char*, 2> splits{"train", "valid"};
+constexpr std::array<const char*, 2> text_files{"train.txt", "held_out.txt"};
+
+json json_of(const std::vector<SplitCounts>& counts) {
+  json out = json::array();
+  for (const auto& c : counts) out.push_back({c.documents, c.bytes, c.tokens});
+  return out;
+}
+
+void add_counts(std::vector<SplitCounts>& sum, const json& counts) {
+  sum.resize(counts.size());
+  for (std::size_t s = 0; s < counts.size(); ++s)
+    sum[s] += SplitCounts{counts[s].at(0), counts[s].at(1), counts[s].at(2)};
+}
+
+json read_json(const fs::path& path) {
+  std::ifstream in(path);
+  try {
+    return json::parse(in);
+  } catch (const json::exception& error) {
+    fail_user("{}: cannot be read ({}): remove it and start again", path.string(), error.what());
+  }
+}
+
+void append_text(std::string& out, std::string_view text) {
+  if (!out.empty()) out += '\n';
+  out += text;
+  if (!text.ends_with('\n')) out += '\n';
+}
+
+// One piece's documents as tokens, and what was counted on the way.
+void tokenise(const CorpusBuild& build, const Tokenizer& tokenizer, bool keep_text, std::size_t p) {
+  const ChosenPiece piece = build.chosen(p);
+  const std::size_t sources = build.config().sources.size();
+  std::array<std::vector<SplitCounts>, 2> counts;
+  counts.fill(std::vector<SplitCounts>(sources));
+  std::array<std::string, 2> texts;
+  Order0 order0;
+  TokenFileWriter out;
+  for (const ChosenDocument& chosen : piece.documents) {
+    const auto& record = piece.texts.records()[chosen.index];
+    const std::string_view text = piece.texts.text(chosen.index);
+    auto tokens = tokenizer.encode(text);
+    tokens.push_back(tokenizer.eos_id());
+    out.add({.begin = 0,
+             .end = 0,
+             .hash = {chosen.hash[0], chosen.hash[1]},
+             .cluster = chosen.cluster,
+             .offset = record.offset,
+             .bytes = record.bytes,
+             .source = record.source,
+             .file = record.file,
+             .quality = record.quality,
+             .held_out = static_cast<std::uint8_t>(chosen.held_out),
+             .encoding = record.encoding,
+             .script = record.script,
+             .unused = 0},
+            tokens);
+    counts[chosen.held_out][record.source] +=
+        SplitCounts{1, static_cast<std::int64_t>(text.size()), static_cast<std::int64_t>(tokens.size())};
+    chosen.held_out ? order0.add_held_out(text) : order0.add_training(text);
+    if (chosen.held_out || keep_text) append_text(texts[chosen.held_out], text);
+  }
+  out.write(build.work_file("tokens", p, "tokens"));
+  for (std::size_t split = 0; split < splits.size(); ++split)
+    write_file(build.work_file("text", p, text_files[split]), texts[split]);
+  write_file(build.work_file("tokens", p, "json"),
+             json{{"train", json_of(counts[0])}, {"held_out", json_of(counts[1])}, {"order0", order0}}.dump());
+}
+
+// Shard n of a split holds the documents that begin at its tokens [n, n + 1) * shard_tokens, so a shard is a task of
+// its own.
+struct ShardTask {
+  std::uint32_t split;
+  std::int64_t number;
+};
+
+class ShardTasks {
+ public:
+  ShardTasks(const CorpusBuild& build, const DatasetInfo& info, std::int64_t shard_tokens)
+      : build_(build), info_(info), shard_tokens_(shard_tokens) {
+    for (auto& split : first_token_) split.assign(1, 0);
+    for (std::size_t p = 0; p < build.pieces(); ++p) {
+      const json part = read_json(build.work_file("tokens", p, "json"));
+      for (std::size_t split = 0; split < splits.size(); ++split) {
+        std::vector<SplitCounts> counts;
+        add_counts(counts, part.at(split == 0 ? "train" : "held_out"));
+        std::int64_t tokens = 0;
+        for (const auto& c : counts) tokens += c.tokens;
+        first_token_[split].push_back(first_token_[split].back() + tokens);
+      }
+    }
+    for (std::uint32_t split = 0; split < splits.size(); ++split)
+      for (std::int64_t n = 0; n * shard_tokens_ < first_token_[split].back(); ++n) tasks_.push_back({split, n});
+  }
+
+  std::size_t size() const { return tasks_.size(); }
+  fs::path summary(std::size_t task) const {
+    return build_.work_file("shards", static_cast<std::uint64_t>(tasks_[task].number), splits[tasks_[task].split]);
+  }
+
+  void run(std::size_t task) const {
+    if (fs::exists(summary(task))) return;
+    const auto [split, number] = tasks_[task];
+    const std::int64_t from = number * shard_tokens_, to = from + shard_tokens_;
+    ShardWriter writer(build_.folder() / shard_name(splits[split], number), splits[split], info_);
+    const auto& first = first_token_[split];
+    for (std::size_t p = 0; p < build_.pieces() && first[p] < to; ++p) {
+      if (first[p + 1] <= from) continue;
+      const TokenFileReader piece(build_.work_file("tokens", p, "tokens"));
+      std::int64_t at = first[p];
+      for (const TokenRecord& record : piece.records()) {
+        if (record.held_out != split) continue;
+        if (at >= from && at < to) add(writer, record, piece.tokens(record));
+        at += static_cast<std::int64_t>(record.end - record.begin);
+      }
+    }
+    // A document longer than a shard leaves numbers behind it unused.
+    nlohmann::ordered_json written;
+    if (writer.tokens() > 0) written = writer.finish();
+    write_file(summary(task), written.dump());
+  }
+
+  std::vector<ShardSummary> summaries() const {
+    std::vector<ShardSummary> out;
+    for (std::size_t task = 0; task < size(); ++task) {
+      std::ifstream in(summary(task));
+      if (const auto written = nlohmann::ordered_json::parse(in); !written.is_null()) out.push_back(written);
+    }
+    return out;
+  }
+
+ private:
+  void add(ShardWriter& writer, const TokenRecord& record, std::span<const std::int32_t> tokens) const {
+    Document document;
+    document.tokens = tokens;
+    document.source = record.source;
+    document.hash = {record.hash[0], record.hash[1]};
+    document.quality = record.quality;
+    document.cluster = record.cluster;
+    document.file = build_.plan().files[record.file].path;
+    document.offset = record.offset;
+    document.bytes = record.bytes;
+    document.encoding = record.encoding;
+    document.script = record.script;
+    writer.add(document);
+  }
+
+  const CorpusBuild& build_;
+  const DatasetInfo& info_;
+  std::int64_t shard_tokens_;
+  std::array<std::vector<std::int64_t>, 2> first_token_;  // of each piece in its split, and the total
+  std::vector<ShardTask> tasks_;
+};
+
+// The pieces' texts, a blank line between documents.
+void join_texts(const CorpusBuild& build, const char* name) {
+  DurableFile out(build.folder() / name);
+  bool begun = false;
+  for (std::size_t p = 0; p < build.pieces(); ++p) {
+    std::ifstream in(build.work_file("text", p, name), std::ios::binary);
+    const std::string text{std::istreambuf_iterator<char>(in), {}};
+    if (text.empty()) continue;
+    if (begun) out.write("\n");
+    out.write(text);
+    begun = true;
+  }
+  out.commit();
+}
+
+}  // namespace
+
+SplitCounts& SplitCounts::operator+=(const SplitCounts& other) {
+  documents += other.documents;
+  bytes += other.bytes;
+  tokens += other.tokens;
+  return *this;
+}
+
+SplitCounts ShardReport::total(const std::vector<SplitCounts>& split) const {
+  SplitCounts sum;
+  for (const auto& counts : split) sum += counts;
+  return sum;
+}
+
+ShardReport write_dataset(const CorpusBuild& build, const Tokenizer& tokenizer, const DatasetInfo& info,
+                          const ShardOptions& options) {
+  build.each_piece("tokens", "json", [&](std::size_t p) { tokenise(build, tokenizer, options.keep_text, p); });
+  const ShardTasks tasks(build, info, options.shard_tokens);
+  if (tasks.size() == 0) build.fail_empty();
+  run_tasks(build.team(), tasks.size(), [&](std::size_t task) { tasks.run(task); });
+  build.team().barrier();
+
+  ShardReport report;
+  if (!build.team().leads()) return report;
+  for (std::size_t p = 0; p < build.pieces(); ++p) {
+    const json part = read_json(build.work_file("tokens", p, "json"));
+    add_counts(report.train, part.at("train"));
+    add_counts(report.held_out, part.at("held_out"));
+    report.order0 += part.at("order0").get<Order0>();
+  }
+  if (report.total(report.train).documents == 0) build.fail_empty();
+  join_texts(build, "held_out.txt");
+  if (options.keep_text) join_texts(build, "train.txt");
+  build.join_rejects();
+
+  report.manifest = {info, tasks.summaries()};
+  const Counts out = build.report().ledger.let_out();
+  const SplitCounts train = report.total(report.train), held_out = report.total(report.held_out);
+  DUJIANG_CHECK(out.documents == train.documents + held_out.documents && out.bytes == train.bytes + held_out.bytes &&
+                    report.manifest.documents("train") == train.documents &&
+                    report.manifest.documents("valid") == held_out.documents,
+                "of {} documents that stay, {} and {} are in the shards of train and valid", out.documents,
+                report.manifest.documents("train"), report.manifest.documents("valid"));
+  write_manifest(build.folder(), report.manifest);
+  return report;
+}
+
+}  // namespace dujiang::data

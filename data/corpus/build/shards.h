@@ -1,0 +1,42 @@
+#pragma once
+// The documents that stay, as token shards.
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "data/corpus/build/corpus_build.h"
+#include "data/corpus/build/order0.h"
+#include "data/shard/manifest.h"
+#include "data/tokenizer/tokenizer.h"
+
+namespace dujiang::data {
+
+struct ShardOptions {
+  std::int64_t shard_tokens = std::int64_t{64} << 20;
+  bool keep_text = false;  // the training text as FOLDER/train.txt, beside held_out.txt
+};
+
+struct SplitCounts {
+  std::int64_t documents = 0, bytes = 0, tokens = 0;
+  SplitCounts& operator+=(const SplitCounts& other);
+  bool operator==(const SplitCounts&) const = default;
+};
+
+struct ShardReport {
+  std::vector<SplitCounts> train, held_out;  // by source
+  Order0 order0;
+  Manifest manifest;
+
+  SplitCounts total(const std::vector<SplitCounts>& split) const;
+};
+
+/// After build.choose(): encodes, and writes shards of the splits `train` and `valid`, each document in the order of
+/// the input and ended by the tokenizer's end token; then held_out.txt, train.txt where it is wanted (documents with a
+/// blank line between them), rejects.jsonl.zst; the manifest comes last. All processes call it; rank 0's report is
+/// whole. UserError: nothing is left to train on (the message names the rules that took most).
+ShardReport write_dataset(const CorpusBuild& build, const Tokenizer& tokenizer, const DatasetInfo& info,
+                          const ShardOptions& options);
+
+}  // namespace dujiang::data
