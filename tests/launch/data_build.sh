@@ -1,0 +1,181 @@
+#!/usr/bin/env bash
+# Tests of `dujiang data build` with real processes, one function each.
+# Usage: data_build.sh DUJIANG MPIRUN WORK_FOLDER TEST
+# shellcheck disable=SC2317  # the tests are called by name
+set -uo pipefail
+dujiang=$1 mpirun=$2 work=$3/$4 test=$4
+rm -rf "$work"
+mkdir -p "$work"
+cd "$work" || exit 1
+
+failures=0
+fault() {
+  printf 'FAULT: %s\n' "$*"
+  failures=1
+}
+
+# expect STATUS PATTERN COMMAND...: the exit status, and a line of the output that matches the pattern.
+expect() {
+  local wanted=$1 pattern=$2 status=0
+  shift 2
+  "$@" >out 2>&1 </dev/null || status=$?
+  [[ $status == "$wanted" ]] || fault "$*: exit status $status, expected $wanted: $(cat out)"
+  grep -qE -- "$pattern" out || fault "$*: nothing matches '$pattern' in: $(cat out)"
+}
+
+# A corpus of text, JSON lines and compressed files with repeated and bad documents among them; awk's own generator, so
+# that it is the same everywhere.
+write_corpus() {
+  mkdir -p text/more
+  awk 'BEGIN {
+    split("都 江 堰 水 利 工 程 分 流 渠 首 鱼 嘴 宝 瓶 口 飞 沙 堰 灌 溉 平 原 田 地 深 淘 滩 低 作 河 山 川 春 风 雨 夜 月", han, " ")
+    n = 0; for (i in han) ++n
+    seed = 7
+    for (d = 0; d < 3000; ++d) {
+      text = ""
+      length_ = 40 + d % 90
+      for (i = 0; i < length_; ++i) {
+        seed = (seed * 1103515245 + 12345) % 2147483648
+        text = text han[int(seed / 65536) % n + 1] (i % 17 == 16 ? "。" : "")
+      }
+      if (d % 10 == 3) text = last  # a twin
+      last = text
+      if (d % 3 == 0) print "{\"text\": \"" text "。\\n版权所有，翻印必究。\"}" > "text/a.jsonl"
+      else if (d % 3 == 1) print "{\"text\": \"" text "\"}" > "text/more/b.jsonl"
+      else printf "%s。\n", text > ("text/" d % 40 ".txt")
+    }
+  }'
+  gzip -n text/more/b.jsonl
+  printf '好\xff坏\n' >text/bad.txt
+}
+
+write_config() {
+  cat <<END
+name: rivers
+tokenizer: {path: tokenizer, vocab_size: 400}
+data:
+  path: data
+  held_out_share: 0.1
+  shard_tokens: 20000
+  sources:
+    - {name: rivers, licence: CC0-1.0, files: ["text/*.jsonl", "text/more/*"], genre: classical}
+    - {name: files, files: ["text/*.txt"], profile: none}
+  repeated_lines: {drop: true, min_chars: 5, max_documents: 20}
+END
+}
+
+prepare() {
+  write_corpus
+  write_config >rivers.yaml
+  expect 0 '400 pieces' "$dujiang" tokenizer train rivers.yaml data.path=first
+  rm -rf first
+}
+
+job() {  # RANKS FOLDER
+  local ranks=$1 folder=$2
+  shift 2
+  "$mpirun" -n "$ranks" --oversubscribe --bind-to none "$dujiang" data build rivers.yaml data.path="$folder" --keep-text "$@"
+}
+
+same() {  # FOLDER FOLDER: all that a dataset is made of; build.json tells how long it took
+  diff -r --exclude=build.json "$1" "$2" >out || fault "$1 and $2 differ: $(cat out)"
+}
+
+ranks_build_the_same_dataset() {
+  prepare
+  job 1 one >log 2>&1 || fault "1 process: $(cat log)"
+  local ranks
+  for ranks in 2 3 4; do
+    job "$ranks" "by-$ranks" >log 2>&1 || fault "$ranks processes: $(cat log)"
+    same one "by-$ranks"
+  done
+  expect 0 sound "$dujiang" data verify by-4
+}
+
+killed_builds_go_on_to_the_same_dataset() {
+  prepare
+  local start end tries=0 moment
+  start=$(date +%s%N)
+  job 2 whole >log 2>&1 || fault "whole: $(cat log)"
+  end=$(date +%s%N)
+  RANDOM=20
+  for ((moment = 0; moment < 20; ++moment)); do
+    rm -rf cut
+    # Killed somewhere in its course, twice, then left alone.
+    local pid _
+    for _ in 1 2; do
+      job 2 cut >log 2>&1 &
+      pid=$!
+      sleep "$(awk -v all=$(((end - start) / 1000000)) -v r="$RANDOM" 'BEGIN { printf "%.3f", all * r / 32768 / 1000 }')"
+      pkill -KILL -f "data build rivers.yaml data.path=cut" && tries=$((tries + 1))
+      wait "$pid"
+    done
+    [[ -e cut/manifest.json ]] || job 2 cut >log 2>&1 || fault "moment $moment: $(cat log)"
+    [[ ! -d cut/work ]] || job 2 cut >log 2>&1 || fault "moment $moment: $(cat log)"
+    same whole cut
+  done
+  [[ $tries -ge 10 ]] || fault "only $tries of 40 kills met a build at work"
+}
+
+a_build_at_work_and_other_settings_are_refused() {
+  prepare
+  expect 0 . "$dujiang" data build rivers.yaml data.path=one
+  expect 2 'holds a dataset already' "$dujiang" data build rivers.yaml data.path=one
+  mkdir -p two/work
+  flock two/work/lock sleep 5 &
+  sleep 0.5
+  expect 2 'another build is at work' "$dujiang" data build rivers.yaml data.path=two
+  wait
+  expect 0 . "$dujiang" tokenizer train rivers.yaml data.path=three
+  expect 2 'begun there with other settings' "$dujiang" data build rivers.yaml data.path=three data.held_out_share=0.2
+  expect 0 . "$dujiang" data build rivers.yaml data.path=three
+}
+
+every_document_is_accounted_for() {
+  prepare
+  expect 0 . "$dujiang" data build rivers.yaml
+  expect 0 'undecodable +1 ' "$dujiang" data stats data
+  expect 0 'exact_duplicate|near_duplicate' "$dujiang" data stats data
+  expect 0 'not UTF-8 at byte offset' "$dujiang" data stats data --rule undecodable
+  python3 - data/build.json <<'END' || fault "the account doesn't add up"
+import json, subprocess, sys
+build = json.load(open(sys.argv[1], encoding="utf-8"))
+rejected = 0
+for source in build["ledger"]["sources"]:
+    for k, step in enumerate(source):
+        for what in ("documents", "bytes"):
+            taken = sum(r["rejected"][what] for r in step["rules"].values())
+            if what == "bytes":
+                taken += sum(r["bytes"] for r in step["rules"].values())
+            assert step["in"][what] == step["out"][what] + taken, (k, what)
+            assert k == 0 or step["in"][what] == source[k - 1]["out"][what]
+        rejected += sum(r["rejected"]["documents"] for r in step["rules"].values())
+kept = sum(source[-1]["out"]["documents"] for source in build["ledger"]["sources"])
+assert kept == build["train"]["documents"] + build["held_out"]["documents"]
+lines = subprocess.run(["zstd", "-dc", "data/rejects.jsonl.zst"], capture_output=True, check=True).stdout.splitlines()
+assert len(lines) == rejected, (len(lines), rejected)
+END
+  expect 0 'audit.md' "$dujiang" data audit data --samples 50
+  [[ $(grep -cE '^\| (rivers \| CC0-1.0|files \| \*\*未注明\*\*) ' data/audit.md) == 2 ]] || fault "audit.md: $(cat data/audit.md)"
+  [[ $(wc -l <data/audit-samples.jsonl) == 50 ]] || fault "samples: $(wc -l <data/audit-samples.jsonl)"
+  sed -i '1s/"verdict":""/"verdict":"fail"/; 2,$s/"verdict":""/"verdict":"pass"/' data/audit-samples.jsonl
+  expect 0 . "$dujiang" data audit data --verdicts data/audit-samples.jsonl
+  grep -q '已审 49 条通过、1 条不通过、0 条未审；合格率 98.00 %' data/audit.md || fault "verdicts: $(cat data/audit.md)"
+}
+
+a_full_disk_is_named_and_nothing_finished_is_lost() {
+  prepare
+  # A limit on the size of files is met as a full disk is: the write fails.
+  (
+    ulimit -f 40
+    trap '' XFSZ
+    expect 2 'cannot be written' "$dujiang" data build rivers.yaml data.path=full
+    exit "$failures"
+  ) || failures=1
+  expect 0 . "$dujiang" data build rivers.yaml data.path=full
+  expect 0 . "$dujiang" data build rivers.yaml data.path=whole
+  same whole full
+}
+
+"$test"
+exit "$failures"
