@@ -2,11 +2,15 @@
 // What the subcommands share: how they enter the command line and how they report.
 
 #include <functional>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
 namespace CLI {
 class App;
+}
+namespace dujiang::data {
+class Tokenizer;
 }
 
 namespace dujiang::launch {
@@ -57,6 +61,9 @@ class Progress {
   bool open_ = false;  // an unfinished line stands on the terminal
   double start_, due_;
 };
+
+/// The directory's tokenizer; what a user should know of it (that it normalises text, say) goes to stderr.
+std::unique_ptr<data::Tokenizer> open_tokenizer(const std::string& dir);
 
 /// All of a file; "-" is stdin. UserError when it can't be read.
 std::string read_text(const std::string& path);

@@ -98,7 +98,7 @@ std::string summary_of(const data::ChoiceReport& choice, const data::ShardReport
 
 int run(const BuildOptions& options) {
   const auto config = train::load_config(options.config, options.overrides, train::Purpose::build_data);
-  const auto tokenizer = data::load_tokenizer(config.tokenizer.path);
+  const auto tokenizer = open_tokenizer(config.tokenizer.path);
   if (config.tokenizer.vocab_size != 0 && tokenizer->vocab_size() != config.tokenizer.vocab_size) {
     fail_user("{}: the tokenizer has {} tokens, tokenizer.vocab_size says {}: train it anew or mend the config",
               config.tokenizer.path, tokenizer->vocab_size(), config.tokenizer.vocab_size);

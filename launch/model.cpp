@@ -61,7 +61,7 @@ std::vector<std::string> documents_of(const std::string& path) {
 
 int eval(const ModelOptions& options) {
   const auto documents = documents_of(options.text);
-  const auto tokenizer = data::load_tokenizer(options.model);
+  const auto tokenizer = open_tokenizer(options.model);
   const auto model = options.load();
   Progress progress;
   const auto score = train::score_texts(*model, *tokenizer, documents, options.score, [&](std::size_t done) {
@@ -111,7 +111,7 @@ int logits(const ModelOptions& options) {
 }
 
 int generate(const ModelOptions& options) {
-  const auto tokenizer = data::load_tokenizer(options.model);
+  const auto tokenizer = open_tokenizer(options.model);
   const auto model = options.load();
   const auto& config = model->config();
   if (const auto valid = data::utf8_valid_prefix(options.prompt); valid != options.prompt.size()) {

@@ -115,7 +115,7 @@ int train_command(const TokenizerOptions& options) {
 }
 
 int report_command(const TokenizerOptions& options) {
-  const auto tokenizer = data::load_tokenizer(options.model);
+  const auto tokenizer = open_tokenizer(options.model);
   std::vector<std::string> texts;
   std::vector<data::TextSource> sources;
   std::vector<data::SourceText> parts;
@@ -130,7 +130,7 @@ int report_command(const TokenizerOptions& options) {
 }
 
 int encode_command(const TokenizerOptions& options) {
-  const auto tokenizer = data::load_tokenizer(options.model);
+  const auto tokenizer = open_tokenizer(options.model);
   const std::string text = read_text(options.file);
   const auto ids = tokenizer->encode(text);
   if (options.report.json()) {
@@ -143,7 +143,7 @@ int encode_command(const TokenizerOptions& options) {
 }
 
 int decode_command(const TokenizerOptions& options) {
-  const auto tokenizer = data::load_tokenizer(options.model);
+  const auto tokenizer = open_tokenizer(options.model);
   const auto ids = parse_ids(read_text(options.file), options.file);
   const std::string text = tokenizer->decode(ids);
   if (options.report.json()) {
@@ -155,6 +155,12 @@ int decode_command(const TokenizerOptions& options) {
 }
 
 }  // namespace
+
+std::unique_ptr<data::Tokenizer> open_tokenizer(const std::string& dir) {
+  auto tokenizer = data::load_tokenizer(dir);
+  for (const auto& note : tokenizer->notes()) fmt::print(stderr, "{}: {}\n", dir, note);
+  return tokenizer;
+}
 
 void add_tokenizer(CLI::App& app, Action& action) {
   auto* group = subcommand(app, "tokenizer", "Text to token ids and back",
