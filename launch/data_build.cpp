@@ -122,7 +122,6 @@ int run(const BuildOptions& options) {
   object["seconds"] = progress.seconds();
   object["processes"] = build->team().size;
   write_file(folder / "build.json", object.dump(2) + "\n");
-  data::write_manifest(folder, shards.manifest);
   if (!options.keep_work) build->remove_work();
 
   const auto train = shards.total(shards.train), held_out = shards.total(shards.held_out);

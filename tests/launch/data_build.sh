@@ -128,7 +128,13 @@ a_build_at_work_and_other_settings_are_refused() {
   wait
   expect 0 . "$dujiang" tokenizer train rivers.yaml data.path=three
   expect 2 'begun there with other settings' "$dujiang" data build rivers.yaml data.path=three data.held_out_share=0.2
-  expect 0 . "$dujiang" data build rivers.yaml data.path=three
+  # Work that was begun with one tokenizer goes on with another, from the documents on.
+  expect 0 . "$dujiang" data build rivers.yaml data.path=three --keep-work
+  expect 0 '300 pieces' "$dujiang" tokenizer train rivers.yaml data.path=four tokenizer.path=other tokenizer.vocab_size=300
+  rm three/manifest.json
+  expect 0 . "$dujiang" data build rivers.yaml data.path=three tokenizer.path=other tokenizer.vocab_size=300 --keep-text
+  expect 0 . "$dujiang" data build rivers.yaml data.path=four tokenizer.path=other tokenizer.vocab_size=300 --keep-text
+  same three four
 }
 
 every_document_is_accounted_for() {

@@ -14,9 +14,9 @@
 
 #include "data/corpus/build/reject_log.h"
 #include "data/corpus/build/tasks.h"
+#include "data/corpus/filter/document_filter.h"
 #include "data/text/hash.h"
 #include "data/text/sha256.h"
-#include "data/text/utf8.h"
 #include "framework/base/check.h"
 #include "framework/base/files.h"
 
@@ -66,8 +66,8 @@ CorpusBuild::CorpusBuild(BuildConfig config, fs::path folder, Team team, Say say
   if (config_.strict && !plan_.faults.empty()) fail_user("{}", plan_.faults.front().message);
 }
 
-CorpusBuild::~CorpusBuild() {
-  if (lock_ >= 0) ::close(lock_);
+CorpusBuild::FolderLock::~FolderLock() {
+  if (fd >= 0) ::close(fd);
 }
 
 void CorpusBuild::begin() {
@@ -75,9 +75,9 @@ void CorpusBuild::begin() {
   std::error_code error;
   fs::create_directories(work, error);
   const fs::path lock = folder_ / "work" / "lock";
-  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (lock_ < 0) fail_user("{}: cannot be written: {}", lock.string(), std::strerror(errno));
-  if (::flock(lock_, LOCK_EX | LOCK_NB) != 0)
+  lock_.fd = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (lock_.fd < 0) fail_user("{}: cannot be written: {}", lock.string(), std::strerror(errno));
+  if (::flock(lock_.fd, LOCK_EX | LOCK_NB) != 0)
     fail_user("{}: another build is at work there; wait for it to end, or name another folder", folder_.string());
   const fs::path identity = work / "settings.yaml";
   if (fs::exists(identity)) {
@@ -190,8 +190,8 @@ void CorpusBuild::take_repeated_lines() {
       account.in += before;
       Tally tally;
       apply_line_drops(document, drops_of(drops, static_cast<std::uint32_t>(d)), tally);
-      const auto chars = static_cast<std::int64_t>(count_chars(document.text));
-      const auto least = config_.sources[document.source].min_chars;
+      const auto chars = document_figures(document.text).visible;
+      const auto least = std::max<std::int64_t>(config_.sources[document.source].min_chars, 1);
       if (chars < least) {
         account.rules["short_document"].documents += before;
         rejects.add(
@@ -220,6 +220,13 @@ void CorpusBuild::pick() {
     std::vector<ChosenDocument> chosen;
     std::uint64_t clusters = 0;
     auto member = members.begin();
+    std::uint64_t twin_piece = p;
+    auto twin_texts = std::make_unique<PieceReader>(text_of(p));
+    const auto place_of = [&](DocumentId id) {
+      if (piece_of(id) != twin_piece) twin_texts = std::make_unique<PieceReader>(text_of(twin_piece = piece_of(id)));
+      const auto& record = twin_texts->records()[index_of(id)];
+      return fmt::format("byte {} of {}", record.offset, printable_path(plan_.files[record.file].path));
+    };
     for (std::uint32_t d = 0; d < texts.documents(); ++d) {
       const auto& record = texts.records()[d];
       const std::string_view text = texts.text(d);
@@ -231,11 +238,11 @@ void CorpusBuild::pick() {
         const bool exact = member->twin == Twin::exact;
         const char* rule = exact ? "exact_duplicate" : "near_duplicate";
         account.rules[rule].documents += counts;
-        rejects.add("duplicates",
-                    {rule, member->similarity, exact ? 1.0 : config_.dedup.near_config.threshold,
-                     fmt::format("document {} of piece {} stays", index_of(member->kept), piece_of(member->kept))},
-                    {config_.sources[record.source].name, plan_.files[record.file].path, record.offset, record.bytes},
-                    text);
+        rejects.add(
+            "duplicates",
+            {rule, member->similarity, exact ? 1.0 : config_.dedup.near_config.threshold,
+             fmt::format("cluster {:016x}, of which that at {} stays", member->cluster, place_of(member->kept))},
+            {config_.sources[record.source].name, plan_.files[record.file].path, record.offset, record.bytes}, text);
       } else {
         const Hash128 hash = hash128(text);
         const std::uint64_t cluster = has_twins ? member->cluster : text_hash(text);

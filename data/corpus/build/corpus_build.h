@@ -10,7 +10,7 @@
 //   unique/    the same without lines that many documents share, where that is asked for
 //   lines/ ... what the phases of data/corpus/dedup keep
 //   chosen/    which documents of a piece stay, in which split and cluster; those that go
-//   tokens/    the documents that stay as tokens;   text/ the same as text
+//   tokens-X/  the documents that stay as tokens and as text, and what is known of each shard; X tells the tokenizer
 //
 // FOLDER then holds what DatasetWriter's do, and rejects.jsonl.zst.
 
@@ -85,7 +85,6 @@ class CorpusBuild {
   /// Begins the build in `folder`, or goes on with one that was cut short. UserError: another build is at work there;
   /// it was begun with other settings; a glob that matches nothing; under `strict` an unreadable folder.
   CorpusBuild(BuildConfig config, std::filesystem::path folder, Team team, Say say);
-  ~CorpusBuild();
 
   /// Every phase up to the choice. All processes call it.
   void choose();
@@ -117,6 +116,13 @@ class CorpusBuild {
   struct PieceName {
     std::uint32_t unit, number;
   };
+  /// Held while it lives, by one process at a time.
+  struct FolderLock {
+    FolderLock() = default;
+    FolderLock(const FolderLock&) = delete;
+    ~FolderLock();
+    int fd = -1;
+  };
 
   void begin();
   void digest();
@@ -136,7 +142,7 @@ class CorpusBuild {
   Say say_;
   InputPlan plan_;
   std::vector<PieceName> pieces_;
-  int lock_ = -1;
+  FolderLock lock_;
 };
 
 /// True for a share of all clusters: a function of the cluster and the seed alone, so that adding documents moves none.

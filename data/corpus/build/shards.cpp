@@ -3,9 +3,11 @@
 #include <array>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "data/corpus/build/tasks.h"
 #include "data/corpus/build/token_file.h"
+#include "data/text/hash.h"
 #include "framework/base/check.h"
 #include "framework/base/files.h"
 
@@ -47,7 +49,8 @@ void append_text(std::string& out, std::string_view text) {
 }
 
 // One piece's documents as tokens, and what was counted on the way.
-void tokenise(const CorpusBuild& build, const Tokenizer& tokenizer, bool keep_text, std::size_t p) {
+void tokenise(const CorpusBuild& build, const std::string& phase, const Tokenizer& tokenizer, bool keep_text,
+              std::size_t p) {
   const ChosenPiece piece = build.chosen(p);
   const std::size_t sources = build.config().sources.size();
   std::array<std::vector<SplitCounts>, 2> counts;
@@ -79,10 +82,10 @@ void tokenise(const CorpusBuild& build, const Tokenizer& tokenizer, bool keep_te
     chosen.held_out ? order0.add_held_out(text) : order0.add_training(text);
     if (chosen.held_out || keep_text) append_text(texts[chosen.held_out], text);
   }
-  out.write(build.work_file("tokens", p, "tokens"));
+  out.write(build.work_file(phase, p, "tokens"));
   for (std::size_t split = 0; split < splits.size(); ++split)
-    write_file(build.work_file("text", p, text_files[split]), texts[split]);
-  write_file(build.work_file("tokens", p, "json"),
+    write_file(build.work_file(phase, p, text_files[split]), texts[split]);
+  write_file(build.work_file(phase, p, "json"),
              json{{"train", json_of(counts[0])}, {"held_out", json_of(counts[1])}, {"order0", order0}}.dump());
 }
 
@@ -95,11 +98,11 @@ struct ShardTask {
 
 class ShardTasks {
  public:
-  ShardTasks(const CorpusBuild& build, const DatasetInfo& info, std::int64_t shard_tokens)
-      : build_(build), info_(info), shard_tokens_(shard_tokens) {
+  ShardTasks(const CorpusBuild& build, const std::string& phase, const DatasetInfo& info, std::int64_t shard_tokens)
+      : build_(build), phase_(phase), info_(info), shard_tokens_(shard_tokens) {
     for (auto& split : first_token_) split.assign(1, 0);
     for (std::size_t p = 0; p < build.pieces(); ++p) {
-      const json part = read_json(build.work_file("tokens", p, "json"));
+      const json part = read_json(build.work_file(phase, p, "json"));
       for (std::size_t split = 0; split < splits.size(); ++split) {
         std::vector<SplitCounts> counts;
         add_counts(counts, part.at(split == 0 ? "train" : "held_out"));
@@ -114,7 +117,7 @@ class ShardTasks {
 
   std::size_t size() const { return tasks_.size(); }
   fs::path summary(std::size_t task) const {
-    return build_.work_file("shards", static_cast<std::uint64_t>(tasks_[task].number), splits[tasks_[task].split]);
+    return build_.work_file(phase_, static_cast<std::uint64_t>(tasks_[task].number), splits[tasks_[task].split]);
   }
 
   void run(std::size_t task) const {
@@ -125,7 +128,7 @@ class ShardTasks {
     const auto& first = first_token_[split];
     for (std::size_t p = 0; p < build_.pieces() && first[p] < to; ++p) {
       if (first[p + 1] <= from) continue;
-      const TokenFileReader piece(build_.work_file("tokens", p, "tokens"));
+      const TokenFileReader piece(build_.work_file(phase_, p, "tokens"));
       std::int64_t at = first[p];
       for (const TokenRecord& record : piece.records()) {
         if (record.held_out != split) continue;
@@ -165,6 +168,7 @@ class ShardTasks {
   }
 
   const CorpusBuild& build_;
+  const std::string& phase_;
   const DatasetInfo& info_;
   std::int64_t shard_tokens_;
   std::array<std::vector<std::int64_t>, 2> first_token_;  // of each piece in its split, and the total
@@ -172,11 +176,11 @@ class ShardTasks {
 };
 
 // The pieces' texts, a blank line between documents.
-void join_texts(const CorpusBuild& build, const char* name) {
+void join_texts(const CorpusBuild& build, const std::string& phase, const char* name) {
   DurableFile out(build.folder() / name);
   bool begun = false;
   for (std::size_t p = 0; p < build.pieces(); ++p) {
-    std::ifstream in(build.work_file("text", p, name), std::ios::binary);
+    std::ifstream in(build.work_file(phase, p, name), std::ios::binary);
     const std::string text{std::istreambuf_iterator<char>(in), {}};
     if (text.empty()) continue;
     if (begun) out.write("\n");
@@ -201,10 +205,34 @@ SplitCounts ShardReport::total(const std::vector<SplitCounts>& split) const {
   return sum;
 }
 
+namespace {
+
+// One folder of work for all that the choice of documents doesn't decide: with another tokenizer a restart must not
+// meet the tokens of the one before.
+std::string phase_of(const Tokenizer& tokenizer, const DatasetInfo& info, const ShardOptions& options) {
+  const auto hash =
+      hash128(fmt::format("{} {} {} {}", tokenizer.sha256(), info.pipeline, options.shard_tokens, options.keep_text));
+  return fmt::format("tokens-{:016x}", hash[0]);
+}
+
+// Shards of a build that was cut short and begun again with another tokenizer.
+void remove_other_shards(const CorpusBuild& build, const Manifest& manifest) {
+  std::set<std::string> listed;
+  for (const auto& shard : manifest.shards) listed.insert(shard.file);
+  std::vector<fs::path> others;
+  for (const auto& entry : fs::directory_iterator(build.folder()))
+    if (const fs::path& path = entry.path(); path.extension() == ".h5" && !listed.contains(path.filename().string()))
+      others.push_back(path);
+  for (const fs::path& path : others) fs::remove(path);
+}
+
+}  // namespace
+
 ShardReport write_dataset(const CorpusBuild& build, const Tokenizer& tokenizer, const DatasetInfo& info,
                           const ShardOptions& options) {
-  build.each_piece("tokens", "json", [&](std::size_t p) { tokenise(build, tokenizer, options.keep_text, p); });
-  const ShardTasks tasks(build, info, options.shard_tokens);
+  const std::string phase = phase_of(tokenizer, info, options);
+  build.each_piece(phase, "json", [&](std::size_t p) { tokenise(build, phase, tokenizer, options.keep_text, p); });
+  const ShardTasks tasks(build, phase, info, options.shard_tokens);
   if (tasks.size() == 0) build.fail_empty();
   run_tasks(build.team(), tasks.size(), [&](std::size_t task) { tasks.run(task); });
   build.team().barrier();
@@ -212,14 +240,14 @@ ShardReport write_dataset(const CorpusBuild& build, const Tokenizer& tokenizer, 
   ShardReport report;
   if (!build.team().leads()) return report;
   for (std::size_t p = 0; p < build.pieces(); ++p) {
-    const json part = read_json(build.work_file("tokens", p, "json"));
+    const json part = read_json(build.work_file(phase, p, "json"));
     add_counts(report.train, part.at("train"));
     add_counts(report.held_out, part.at("held_out"));
     report.order0 += part.at("order0").get<Order0>();
   }
   if (report.total(report.train).documents == 0) build.fail_empty();
-  join_texts(build, "held_out.txt");
-  if (options.keep_text) join_texts(build, "train.txt");
+  join_texts(build, phase, "held_out.txt");
+  if (options.keep_text) join_texts(build, phase, "train.txt");
   build.join_rejects();
 
   report.manifest = {info, tasks.summaries()};
@@ -230,6 +258,7 @@ ShardReport write_dataset(const CorpusBuild& build, const Tokenizer& tokenizer, 
                     report.manifest.documents("valid") == held_out.documents,
                 "of {} documents that stay, {} and {} are in the shards of train and valid", out.documents,
                 report.manifest.documents("train"), report.manifest.documents("valid"));
+  remove_other_shards(build, report.manifest);
   write_manifest(build.folder(), report.manifest);
   return report;
 }
