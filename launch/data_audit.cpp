@@ -81,7 +81,7 @@ json sources_of(const json& build, const data::DatasetInfo& info) {
                    {"pass_rate", share(out_documents, in)},
                    {"train_tokens", source.at("train").at("tokens")},
                    {"share", share(source.at("train").at("tokens").get<double>(), all)},
-                   {"sampling_rate", share(source.at("weight").get<double>(), weights)},
+                   {"tokenizer_weight", share(source.at("weight").get<double>(), weights)},
                    {"rules", rules}});
   }
   return out;
@@ -150,7 +150,8 @@ std::string markdown(const AuditOptions& options, const json& audit) {
   std::string text = fmt::format(
       "# 训练语料审查报告\n\n数据集：`{}`，训练 {} 篇、{} 个 token，留出 {} "
       "篇。每个数字都来自构建时的账目（build.json），"
-      "覆盖全部文本。\n\n## 来源\n\n| 来源 | 许可 | 体裁 | 输入篇数 | 保留篇数 | 通过率 | 占比 | 采样比例 | SHA-256 |\n"
+      "覆盖全部文本。\n\n## 来源\n\n| 来源 | 许可 | 体裁 | 输入篇数 | 保留篇数 | 通过率 | 占比 | 词表采样权重 | "
+      "SHA-256 |\n"
       "|---|---|---|---|---|---|---|---|---|\n",
       options.folder, audit["train"]["documents"].dump(), audit["train"]["tokens"].dump(),
       audit["held_out"]["documents"].dump());
@@ -158,7 +159,7 @@ std::string markdown(const AuditOptions& options, const json& audit) {
     text += fmt::format("| {} | {} | {} | {} | {} | {} | {} | {} | `{:.16}` |\n", s["name"].get<std::string>(),
                         s["licence"].get<std::string>().empty() ? "**未注明**" : s["licence"].get<std::string>(),
                         s["genre"].get<std::string>(), s["documents_in"].dump(), s["documents_kept"].dump(),
-                        percent(s["pass_rate"]), percent(s["share"]), percent(s["sampling_rate"]),
+                        percent(s["pass_rate"]), percent(s["share"]), percent(s["tokenizer_weight"]),
                         s["sha256"].get<std::string>());
   text += "\n## 各规则的计数\n\n| 来源 | 步骤 | 规则 | 剔除篇数 | 字节 | 命中 |\n|---|---|---|---|---|---|\n";
   for (const json& s : audit["sources"])
@@ -167,10 +168,13 @@ std::string markdown(const AuditOptions& options, const json& audit) {
           fmt::format("| {} | {} | {} | {} | {} | {} |\n", s["name"].get<std::string>(), r["step"].get<std::string>(),
                       r["rule"].get<std::string>(), r["documents"].dump(), r["bytes"].dump(), r["hits"].dump());
   text += fmt::format(
-      "\n## 技术抽检（不少于 10 %，合格率不低于 {:.0f} %）\n\n敏感词与个人信息规则检查了 100 % 的文本：{} 篇被剔除，"
-      "保留文本在构建后不再含应剔除的命中；合格率 {}。\n\n## 人工抽检（不少于 {} 条，合格率不低于 {:.0f} %）\n\n",
-      least_technical * 100, audit["technical"]["rejected"].dump(), percent(audit["technical"]["pass_rate"]),
-      least_samples, least_manual * 100);
+      "\n## 技术抽检（不少于 10 %，合格率不低于 {:.0f} %）\n\n{}个人信息规则检查了到达该步的全部 {} 篇：剔除 {} "
+      "篇，在保留的"
+      "文本里遮盖、删去或计数 {} 处（处置见配置）；未被剔除的占 {}。\n\n## 人工抽检（不少于 {} 条，合格率不低于 {:.0f} "
+      "%）\n\n",
+      least_technical * 100, audit["technical"]["word_lists"].get<bool>() ? "敏感词表与" : "**没有配置敏感词表。**",
+      audit["technical"]["checked"].dump(), audit["technical"]["rejected"].dump(), audit["technical"]["hits"].dump(),
+      percent(audit["technical"]["pass_rate"]), least_samples, least_manual * 100);
   if (audit.contains("samples"))
     text += fmt::format(
         "从训练集中无重复随机抽取 {} 篇（种子 {}）：`audit-samples.jsonl`。审查人在 `verdict` 一栏填 "
@@ -194,14 +198,22 @@ int audit(const AuditOptions& options) {
       {"train", build.at("train")}, {"held_out", build.at("held_out")}, {"sources", sources_of(build, manifest.info)}};
   // The two steps that look for what must not be there.
   data::Counts checked, rejected;
+  std::int64_t hits = 0;
+  bool word_lists = false;
   for (std::size_t i = 0; i < ledger.steps().size(); ++i) {
     if (ledger.steps()[i] != "words" && ledger.steps()[i] != "privacy") continue;
     const auto total = ledger.total(i);
+    word_lists = word_lists || ledger.steps()[i] == "words";
     if (checked.documents == 0) checked = total.in;
-    for (const auto& [rule, counts] : total.rules) rejected += counts.documents;
+    for (const auto& [rule, counts] : total.rules) {
+      rejected += counts.documents;
+      if (rule.find(':') == rule.npos) hits += counts.hits;  // NAME:WORD is a part of NAME
+    }
   }
   out["technical"] = {{"checked", checked.documents},
                       {"rejected", rejected.documents},
+                      {"hits", hits},
+                      {"word_lists", word_lists},
                       {"pass_rate", share(static_cast<double>(checked.documents - rejected.documents),
                                           static_cast<double>(checked.documents))}};
   if (options.verdicts.empty())

@@ -158,8 +158,9 @@ std::optional<Rejection> Extractor::operator()(const RawDocument& raw, TextDocum
   const ScriptCounts script = count_script(text);
   out.script = script.script();
   if (simplifier_ && script.traditional > 0) {
-    text = (*simplifier_)(text);
-    told("simplify");
+    std::string simplified = (*simplifier_)(text);
+    if (simplified != text) tally.took("simplify", 1, before - signed_size(simplified));
+    text = std::move(simplified);
   }
   if (text.empty()) return Rejection{"empty", 0, 1, at_line(raw, "no text")};
   out.text = std::move(text);
