@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <limits>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -19,19 +20,20 @@
 #include "data/corpus/filter/document_filter.h"
 #include "data/corpus/filter/line_filter.h"
 #include "data/shard/dataset.h"
+#include "data/text/sha256.h"
 #include "data/tokenizer/train.h"
 #include "framework/base/threads.h"
 #include "tests/data/build_corpus.h"
 
 namespace dujiang::data {
 
-/// Goes on without a change `passes` times, then throws.
+/// Lets `passes` documents pass, then throws at each.
 class Stumble : public Step {
  public:
   explicit Stumble(int passes) : left_(passes) {}
   std::string_view name() const override { return "stumble"; }
   std::optional<Rejection> apply(TextDocument&, Tally&) const override {
-    if (left_-- == 0) fail("cut short");
+    if (left_-- <= 0) fail("cut short");
     return std::nullopt;
   }
 
@@ -39,7 +41,7 @@ class Stumble : public Step {
   mutable std::atomic<int> left_;
 };
 
-inline constexpr int never = -1;
+inline constexpr int never = std::numeric_limits<int>::max();
 
 /// Sources are `folders`, each with all its files. Texts of fewer than 20 characters go.
 inline BuildConfig build_config(const std::vector<fs::path>& folders, int passes = never) {
@@ -214,6 +216,25 @@ inline std::vector<Shelved> shelved(const fs::path& folder) {
     }
   }
   return all;
+}
+
+/// As held_out.txt has them.
+inline std::string joined_texts(const fs::path& folder, const std::string& split) {
+  std::string out;
+  for (const Shelved& document : shelved(folder))
+    if (document.split == split)
+      out += (out.empty() ? "" : "\n") + document.text + (document.text.ends_with('\n') ? "" : "\n");
+  return out;
+}
+
+/// sha256sum FOLDER/* | sha256sum
+inline std::string digest_of(const fs::path& folder) {
+  std::string lines;
+  for (const auto& path : std::set<fs::path>(fs::directory_iterator(folder), {}))
+    lines += sha256_file(path) + "  " + path.string() + "\n";
+  Sha256 all;
+  all.update(lines);
+  return all.hex();
 }
 
 /// The split of each family's document. Error when a family has two.
