@@ -357,6 +357,8 @@ BOOST_FIXTURE_TEST_CASE(a_folder_takes_one_build_with_one_set_of_settings, Fault
 }
 
 BOOST_FIXTURE_TEST_CASE(a_build_that_leaves_nothing_names_the_rules_that_took_all, Faulty) {
+  config.held_out_share = 0.9999;
+  BOOST_CHECK_EXCEPTION(run_build(config, folder.path() / "all"), UserError, says("nothing is left", "holds out 10"));
   folder.write("in/sound.jsonl", json_line("短。") + json_line("也短。") + "{\n");
   BOOST_CHECK_EXCEPTION(
       run_build(config, folder.path() / "out"), UserError,

@@ -300,6 +300,8 @@ void CorpusBuild::fail_empty() const {
     for (const auto& [rule, counts] : report.ledger.total(step).rules)
       if (counts.documents.documents > 0)
         taken += fmt::format("; {}/{} took {}", report.ledger.steps()[step], rule, counts.documents.documents);
+  if (const auto left = report.ledger.steps().empty() ? 0 : report.ledger.let_out().documents; left > 0)
+    taken += fmt::format("; the split holds out {}", left);
   const std::int64_t in = report.ledger.steps().empty() ? 0 : report.ledger.total(0).in.documents;
   fail_user("corpus: nothing is left to train on, of {} documents in {} files{}", in, report.files,
             taken.empty() ? "; they hold no text" : taken);
