@@ -60,6 +60,7 @@ void undo_some(const fs::path& work, Dice& dice) {
 
 BOOST_FIXTURE_TEST_CASE(the_account_adds_up, TwoSources) {
   const fs::path out = folder.path() / "out";
+  config.reject_text = 100;
   const auto [choice, shards] = run_build(config, out, {.threads = 2});
   const Ledger& ledger = choice.ledger;
   const std::vector<std::string> order{"extract", "lines", "document", "stumble", "repeated_lines", "duplicates"};
