@@ -32,9 +32,9 @@ struct ShardReport {
   SplitCounts total(const std::vector<SplitCounts>& split) const;
 };
 
-/// After build.choose(): encodes, and writes shards of the splits `train` and `valid`, each document in the order of the
-/// input and ended by the tokenizer's end token; then held_out.txt, train.txt where it is wanted (documents with a blank
-/// line between them), rejects.jsonl.zst, and last of all the manifest. All processes call it; rank 0's report is
+/// After build.choose(): encodes, and writes shards of the splits `train` and `valid`, each document in the order of
+/// the input and ended by the tokenizer's end token; then held_out.txt, train.txt where it is wanted (documents with a
+/// blank line between them), rejects.jsonl.zst, and last of all the manifest. All processes call it; rank 0's report is
 /// whole. UserError: nothing is left to train on (the message names the rules that took most).
 ShardReport write_dataset(const CorpusBuild& build, const Tokenizer& tokenizer, const DatasetInfo& info,
                           const ShardOptions& options);
