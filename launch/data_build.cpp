@@ -53,7 +53,8 @@ json json_of(const data::SplitCounts& counts) {
   return {{"documents", counts.documents}, {"bytes", counts.bytes}, {"tokens", counts.tokens}};
 }
 
-json json_of(const train::Config& config, const data::ChoiceReport& choice, const data::ShardReport& shards) {
+json json_of(const train::Config& config, const data::ShardReport& shards) {
+  const data::ChoiceReport& choice = shards.choice;
   json sources = json::array(), kept = json::object(), faults = json::array();
   for (std::size_t s = 0; s < config.data.sources.size(); ++s) {
     const auto& source = config.data.sources[s];
@@ -81,7 +82,8 @@ json json_of(const train::Config& config, const data::ChoiceReport& choice, cons
           {"tokenizer", config.tokenizer.path}};
 }
 
-std::string summary_of(const data::ChoiceReport& choice, const data::ShardReport& shards) {
+std::string summary_of(const data::ShardReport& shards) {
+  const data::ChoiceReport& choice = shards.choice;
   const auto in = choice.ledger.total(0).in;
   const auto train = shards.total(shards.train), held_out = shards.total(shards.held_out);
   std::string text = fmt::format(
@@ -117,8 +119,7 @@ int run(const BuildOptions& options) {
                                           {config.data.shard_tokens, options.keep_text});
   if (!build->team().leads()) return 0;
 
-  const data::ChoiceReport choice = build->report();
-  json object = json_of(config, choice, shards);
+  json object = json_of(config, shards);
   object["seconds"] = progress.seconds();
   object["processes"] = build->team().size;
   write_file(folder / "build.json", object.dump(2) + "\n");
@@ -131,7 +132,7 @@ int run(const BuildOptions& options) {
   object["shards"] = shards.manifest.shards.size();
   object["path"] = folder.string();
   options.report.print(
-      summary_of(choice, shards) +
+      summary_of(shards) +
           fmt::format("data: {} tokens in {} shards, {:.2f} characters per token, in {:.0f} s: {}\n", tokens,
                       shards.manifest.shards.size(),
                       static_cast<double>(shards.order0.training_chars() + shards.order0.held_out_chars()) /

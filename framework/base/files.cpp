@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <iterator>
 #include <utility>
 #include <vector>
 
@@ -98,6 +99,13 @@ void PlacedFile::write_at(std::uint64_t offset, const void* bytes, std::size_t c
 
 void PlacedFile::sync() const {
   if (::fsync(fd_) != 0) fail_user("{}: cannot be written: {}", path_.string(), std::strerror(errno));
+}
+
+std::string read_file(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::string bytes{std::istreambuf_iterator<char>(in), {}};
+  if (!in) fail_user("{}: cannot be read", path.string());
+  return bytes;
 }
 
 void write_file(const std::filesystem::path& path, std::string_view text) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <string>
 #include <string_view>
 
 namespace dujiang {
@@ -50,6 +51,8 @@ class PlacedFile {
   int fd_ = -1;
 };
 
+/// All bytes of a file. UserError naming it when it can't be read.
+std::string read_file(const std::filesystem::path& path);
 /// Replaces `path` with the text.
 void write_file(const std::filesystem::path& path, std::string_view text);
 /// Copies a file's bytes to a new one.

@@ -1,8 +1,6 @@
 #pragma once
 // A made-up corpus with all that a build meets.
 
-#include <zlib.h>
-
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -12,6 +10,7 @@
 
 #include "framework/base/check.h"
 #include "tests/data/dedup_fixture.h"
+#include "tests/support/gzip.h"
 
 namespace dujiang::data {
 
@@ -23,20 +22,6 @@ inline const std::string phrase = "点击此处下载全文";
 
 inline std::string json_line(const std::string& text) {
   return json{{"text", text}}.dump() + "\n";
-}
-
-inline std::string packed(const std::string& bytes) {
-  z_stream stream{};
-  DUJIANG_CHECK(deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) == Z_OK, "deflateInit2 failed");
-  std::string out(deflateBound(&stream, bytes.size()) + 64, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
-  stream.avail_in = static_cast<uInt>(bytes.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  deflate(&stream, Z_FINISH);
-  out.resize(stream.total_out);
-  deflateEnd(&stream);
-  return out;
 }
 
 /// Documents of families: an original of 120 characters, copies of it, and copies of which one character differs.
@@ -110,7 +95,7 @@ inline void write_corpus(const fs::path& folder, Families& families, int files, 
         bytes += (broken ? std::string("\x81\xFF\xFF\x80\xFF\xFE\xFD") : some_document(families)) + "\n====\n";
     }
     const std::string name = fmt::format("{:02}{}", f, gz ? ".jsonl.gz" : lines ? ".jsonl" : ".txt");
-    std::ofstream(folder / name, std::ios::binary) << (gz ? packed(bytes) : bytes);
+    std::ofstream(folder / name, std::ios::binary) << (gz ? test::gzip(bytes) : bytes);
   }
 }
 

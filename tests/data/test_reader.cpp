@@ -2,7 +2,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 #include <zstd.h>
 
 #include <boost/test/unit_test.hpp>
@@ -12,30 +11,18 @@
 
 #include "data/corpus/read/reader.h"
 #include "tests/data/codec.h"
+#include "tests/support/gzip.h"
 #include "tests/support/temp_folder.h"
 
 using namespace dujiang;
 using namespace dujiang::data;
+using dujiang::test::gzip;
 using dujiang::test::says;
 using dujiang::test::TempFolder;
 
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string gzip(const std::string& bytes) {
-  z_stream stream{};
-  deflateInit2(&stream, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY);
-  std::string out(deflateBound(&stream, bytes.size()), '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(bytes.data()));
-  stream.avail_in = static_cast<uInt>(bytes.size());
-  stream.next_out = reinterpret_cast<Bytef*>(out.data());
-  stream.avail_out = static_cast<uInt>(out.size());
-  deflate(&stream, Z_FINISH);
-  out.resize(stream.total_out);
-  deflateEnd(&stream);
-  return out;
-}
 
 std::string zstd(const std::string& bytes) {
   std::string out(ZSTD_compressBound(bytes.size()), '\0');

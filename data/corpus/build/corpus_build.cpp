@@ -8,8 +8,6 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "data/corpus/build/reject_log.h"
@@ -28,13 +26,6 @@ using nlohmann::json;
 namespace {
 
 constexpr std::uint64_t unit_bytes = std::uint64_t{16} << 20;
-
-std::string read_text(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(in), {}};
-  if (!in) fail_user("{}: cannot be read", path.string());
-  return text;
-}
 
 InputPlan plan_input(const BuildConfig& config) {
   InputPlan plan;
@@ -81,7 +72,7 @@ void CorpusBuild::begin() {
     fail_user("{}: another build is at work there; wait for it to end, or name another folder", folder_.string());
   const fs::path identity = work / "settings.yaml";
   if (fs::exists(identity)) {
-    if (read_text(identity) != config_.identity)
+    if (read_file(identity) != config_.identity)
       fail_user(
           "{}: a build was begun there with other settings (compare {}): remove {} to begin anew, or name another "
           "folder",
@@ -103,8 +94,14 @@ fs::path CorpusBuild::work_file(std::string_view phase, std::uint64_t piece, std
   return folder / fmt::format("{:08}.{}", piece, ending);
 }
 
-fs::path CorpusBuild::piece_file(std::uint64_t piece, std::string_view ending) const {
-  return numbered_file(pieces_[piece].unit, pieces_[piece].number, ending);
+fs::path CorpusBuild::output(std::string_view phase, std::uint64_t piece, std::string_view ending) const {
+  return phase == "pieces" ? numbered_file(pieces_[piece].unit, pieces_[piece].number, ending)
+                           : work_file(phase, piece, ending);
+}
+
+std::vector<std::string_view> CorpusBuild::phases() const {
+  return config_.repeated_lines ? std::vector<std::string_view>{"pieces", "unique", "chosen"}
+                                : std::vector<std::string_view>{"pieces", "chosen"};
 }
 
 fs::path CorpusBuild::numbered_file(std::uint32_t unit, std::uint32_t number, std::string_view ending) const {
@@ -153,7 +150,7 @@ void CorpusBuild::digest() {
 std::string CorpusBuild::source_digest(std::size_t source) const {
   Sha256 all;
   for (std::size_t unit = 0; unit < plan_.units(); ++unit)
-    if (plan_.unit(unit).front().source == source) all.update(read_text(work_file("digests", unit, "sha256")));
+    if (plan_.unit(unit).front().source == source) all.update(read_file(work_file("digests", unit, "sha256")));
   return all.hex();
 }
 
@@ -167,18 +164,18 @@ void CorpusBuild::choose() {
 }
 
 fs::path CorpusBuild::text_of(std::uint64_t piece) const {
-  return config_.repeated_lines ? work_file("unique", piece, "piece") : piece_file(piece, "piece");
+  return output(config_.repeated_lines ? "unique" : "pieces", piece, "piece");
 }
 
 DedupWork CorpusBuild::dedup_work(bool unique) const {
   return {folder_ / "work", pieces_.size(), partitions_for(pieces_.size()),
-          [this, unique](std::uint64_t piece) { return unique ? text_of(piece) : piece_file(piece, "piece"); }};
+          [this, unique](std::uint64_t piece) { return unique ? text_of(piece) : output("pieces", piece, "piece"); }};
 }
 
 void CorpusBuild::take_repeated_lines() {
   run_phases(line_phases(dedup_work(false), *config_.repeated_lines), runner());
   each_piece("unique", "json", [&](std::size_t p) {
-    const PieceReader texts(piece_file(p, "piece"));
+    const PieceReader texts(output("pieces", p, "piece"));
     const auto drops = read_line_drops(dedup_work(false), p);
     Ledger ledger({"repeated_lines"}, config_.sources.size());
     RejectLog rejects(config_.reject_text);
@@ -261,7 +258,7 @@ void CorpusBuild::pick() {
 }
 
 ChosenPiece CorpusBuild::chosen(std::size_t piece) const {
-  const std::string bytes = read_text(work_file("chosen", piece, "documents"));
+  const std::string bytes = read_file(work_file("chosen", piece, "documents"));
   std::vector<ChosenDocument> documents(bytes.size() / sizeof(ChosenDocument));
   std::memcpy(documents.data(), bytes.data(), documents.size() * sizeof(ChosenDocument));
   return {PieceReader(text_of(piece)), std::move(documents)};
@@ -269,15 +266,11 @@ ChosenPiece CorpusBuild::chosen(std::size_t piece) const {
 
 ChoiceReport CorpusBuild::report() const {
   ChoiceReport report;
-  std::vector<std::string> phases{"pieces"};
-  if (config_.repeated_lines) phases.push_back("unique");
-  phases.push_back("chosen");
   report.faults = plan_.faults;
-  for (const std::string& phase : phases) {
+  for (const std::string_view phase : phases()) {
     Ledger sum;
     for (std::size_t p = 0; p < pieces_.size(); ++p) {
-      const bool first = phase == "pieces";
-      const json part = json::parse(read_text(first ? piece_file(p, "json") : work_file(phase, p, "json")));
+      const json part = json::parse(read_file(output(phase, p, "json")));
       const Ledger ledger = part.at("ledger").get<Ledger>();
       p == 0 ? void(sum = ledger) : void(sum += ledger);
       report.twins += part.value("twins", std::uint64_t{0});
@@ -285,7 +278,7 @@ ChoiceReport CorpusBuild::report() const {
       for (const json& fault : part.value("faults", json::array()))
         report.faults.push_back({fault.at("path"), fault.at("offset"), fault.at("rule"), fault.at("message")});
     }
-    phase == phases.front() ? void(report.ledger = sum) : report.ledger.append(sum);
+    phase == phases().front() ? void(report.ledger = sum) : report.ledger.append(sum);
   }
   report.ledger.check();
   report.files = plan_.files.size();
@@ -310,12 +303,8 @@ void CorpusBuild::fail_empty() const {
 void CorpusBuild::join_rejects() const {
   if (!team_.leads()) return;
   DurableFile out(folder_ / "rejects.jsonl.zst");
-  for (const char* phase : {"pieces", "unique", "chosen"}) {
-    if (std::string_view(phase) == "unique" && !config_.repeated_lines) continue;
-    const bool first = std::string_view(phase) == "pieces";
-    for (std::size_t p = 0; p < pieces_.size(); ++p)
-      out.write(read_text(first ? piece_file(p, "rejects") : work_file(phase, p, "rejects")));
-  }
+  for (const std::string_view phase : phases())
+    for (std::size_t p = 0; p < pieces_.size(); ++p) out.write(read_file(output(phase, p, "rejects")));
   out.commit();
 }
 

@@ -129,9 +129,12 @@ class CorpusBuild {
   void prepare();
   void take_repeated_lines();
   void pick();
-  /// Of the first phase: of a piece by its name, or by its number among all.
+  /// Of the first phase, when pieces aren't numbered yet.
   std::filesystem::path numbered_file(std::uint32_t unit, std::uint32_t number, std::string_view ending) const;
-  std::filesystem::path piece_file(std::uint64_t piece, std::string_view ending) const;
+  /// What a phase made of a piece, by its number among all.
+  std::filesystem::path output(std::string_view phase, std::uint64_t piece, std::string_view ending) const;
+  /// Those that keep an account and rejects, in order.
+  std::vector<std::string_view> phases() const;
   std::filesystem::path text_of(std::uint64_t piece) const;
   Runner runner() const;
   DedupWork dedup_work(bool unique) const;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "data/corpus/build/corpus_build.h"
@@ -40,7 +39,6 @@ std::optional<Rejection> extract_text(const Extractor& extractor, const RawDocum
   account.in += before;
   Tally tally;
   auto why = raw.fault ? raw.fault : extractor(raw, document, tally);
-  if (!why && document.text.empty()) why = Rejection{"empty", 0, 1};
   if (why) {
     account.rules[why->rule].documents += before;
     return why;
@@ -60,8 +58,6 @@ PieceResult filter(const BuildConfig& config, const InputPlan& plan, const RawPi
     TextDocument document;
     document.source = piece.source;
     document.file = piece.files[d];
-    document.offset = raw.offset;
-    document.bytes = raw.raw_bytes;
     std::optional<Rejected> rejected;
     if (auto why = extract_text(*source.extract, raw, document, out.ledger.of(piece.source)[0])) {
       if (config.strict)

@@ -1,7 +1,6 @@
 #include "data/corpus/build/shards.h"
 
 #include <array>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -34,9 +33,8 @@ void add_counts(std::vector<SplitCounts>& sum, const json& counts) {
 }
 
 json read_json(const fs::path& path) {
-  std::ifstream in(path);
   try {
-    return json::parse(in);
+    return json::parse(read_file(path));
   } catch (const json::exception& error) {
     fail_user("{}: cannot be read ({}): remove it and start again", path.string(), error.what());
   }
@@ -145,8 +143,8 @@ class ShardTasks {
   std::vector<ShardSummary> summaries() const {
     std::vector<ShardSummary> out;
     for (std::size_t task = 0; task < size(); ++task) {
-      std::ifstream in(summary(task));
-      if (const auto written = nlohmann::ordered_json::parse(in); !written.is_null()) out.push_back(written);
+      if (const auto written = nlohmann::ordered_json::parse(read_file(summary(task))); !written.is_null())
+        out.push_back(written);
     }
     return out;
   }
@@ -180,8 +178,7 @@ void join_texts(const CorpusBuild& build, const std::string& phase, const char* 
   DurableFile out(build.folder() / name);
   bool begun = false;
   for (std::size_t p = 0; p < build.pieces(); ++p) {
-    std::ifstream in(build.work_file(phase, p, name), std::ios::binary);
-    const std::string text{std::istreambuf_iterator<char>(in), {}};
+    const std::string text = read_file(build.work_file(phase, p, name));
     if (text.empty()) continue;
     if (begun) out.write("\n");
     out.write(text);
@@ -251,7 +248,8 @@ ShardReport write_dataset(const CorpusBuild& build, const Tokenizer& tokenizer, 
   build.join_rejects();
 
   report.manifest = {info, tasks.summaries()};
-  const Counts out = build.report().ledger.let_out();
+  report.choice = build.report();
+  const Counts out = report.choice.ledger.let_out();
   const SplitCounts train = report.total(report.train), held_out = report.total(report.held_out);
   DUJIANG_CHECK(out.documents == train.documents + held_out.documents && out.bytes == train.bytes + held_out.bytes &&
                     report.manifest.documents("train") == train.documents &&

@@ -25,6 +25,7 @@ struct SplitCounts {
 };
 
 struct ShardReport {
+  ChoiceReport choice;
   std::vector<SplitCounts> train, held_out;  // by source
   Order0 order0;
   Manifest manifest;
