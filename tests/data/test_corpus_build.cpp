@@ -293,7 +293,8 @@ std::vector<Fault> faults_of(Faulty& corpus) {
   const auto write = [](const std::string& bytes) {
     return [=](const fs::path& path) { std::ofstream(path, std::ios::app | std::ios::binary) << bytes; };
   };
-  const std::string gz = test::gzip(corpus.lines(3) + json_line(std::string(600'000, ' ') + corpus.families.original()));
+  const std::string gz =
+      test::gzip(corpus.lines(3) + json_line(std::string(600'000, ' ') + corpus.families.original()));
   const auto nothing = [](const fs::path&) {};
   return {{"gone.jsonl", "vanished", write(corpus.lines(4)), [](const fs::path& path) { fs::remove(path); }, 0},
           {"grown.jsonl", "changed", write(corpus.lines(4)), write(corpus.lines(2)), 6},
