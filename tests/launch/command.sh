@@ -267,7 +267,8 @@ config_faults_are_told_together() {
 }
 
 empty_corpus_exits_2() {
-  mkdir -p none
+  rm -rf none
+  mkdir none
   : >none/empty.txt
   write_config | sed 's|text/\*|none/*|; s|path: data|path: none/data|' >empty.yaml
   expect 2 . "$dujiang" tokenizer train empty.yaml
@@ -275,7 +276,8 @@ empty_corpus_exits_2() {
 }
 
 text_that_is_not_utf8_is_placed() {
-  mkdir -p bad
+  rm -rf bad
+  mkdir bad
   printf '都江堰\xff水' >bad/bad.txt
   write_config | sed 's|text/\*|bad/*|; s|path: data|path: bad/data|' >bad.yaml
   expect 2 'extract/undecodable took 1' "$dujiang" tokenizer train bad.yaml
