@@ -5,7 +5,7 @@
 #include <string_view>
 
 #include "comm/communicator.h"
-#include "data/corpus/build/corpus_build.h"
+#include "data/corpus/pipeline/corpus_build.h"
 #include "framework/train/config.h"
 #include "launch/command.h"
 

@@ -13,7 +13,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "data/corpus/build/ledger.h"
+#include "data/corpus/pipeline/ledger.h"
 #include "data/loader/permutation.h"
 #include "data/shard/dataset.h"
 #include "data/tokenizer/tokenizer.h"

@@ -14,7 +14,7 @@
 #include <nlohmann/json.hpp>
 
 #include "comm/bootstrap.h"
-#include "data/corpus/build/shards.h"
+#include "data/corpus/pipeline/shards.h"
 #include "data/text/sha256.h"
 #include "data/tokenizer/tokenizer.h"
 #include "framework/base/check.h"

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "data/corpus/build/ledger.h"
+#include "data/corpus/pipeline/ledger.h"
 #include "launch/command.h"
 
 namespace dujiang::launch {

@@ -8,7 +8,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "data/corpus/build/ledger.h"
+#include "data/corpus/pipeline/ledger.h"
 #include "data/corpus/read/input.h"
 #include "data/shard/manifest.h"
 #include "framework/base/check.h"

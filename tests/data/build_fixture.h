@@ -15,10 +15,10 @@
 #include <thread>
 #include <vector>
 
-#include "data/corpus/build/corpus_build.h"
-#include "data/corpus/build/shards.h"
 #include "data/corpus/filter/document_filter.h"
 #include "data/corpus/filter/line_filter.h"
+#include "data/corpus/pipeline/corpus_build.h"
+#include "data/corpus/pipeline/shards.h"
 #include "data/shard/dataset.h"
 #include "data/text/sha256.h"
 #include "data/tokenizer/train.h"

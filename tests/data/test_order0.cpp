@@ -2,7 +2,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "data/corpus/build/order0.h"
+#include "data/corpus/pipeline/order0.h"
 
 using dujiang::data::Order0;
 

@@ -1,4 +1,4 @@
-#include "data/corpus/build/input_plan.h"
+#include "data/corpus/pipeline/input_plan.h"
 
 #include <sys/stat.h>
 

@@ -1,4 +1,4 @@
-#include "data/corpus/build/ledger.h"
+#include "data/corpus/pipeline/ledger.h"
 
 #include <fmt/ranges.h>
 

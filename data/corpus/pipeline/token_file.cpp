@@ -1,4 +1,4 @@
-#include "data/corpus/build/token_file.h"
+#include "data/corpus/pipeline/token_file.h"
 
 #include <fstream>
 

@@ -1,4 +1,4 @@
-#include "data/corpus/build/order0.h"
+#include "data/corpus/pipeline/order0.h"
 
 #include <algorithm>
 #include <cmath>

@@ -9,7 +9,7 @@
 #include <optional>
 #include <vector>
 
-#include "data/corpus/build/corpus_build.h"
+#include "data/corpus/pipeline/corpus_build.h"
 
 namespace dujiang::data {
 

@@ -1,4 +1,4 @@
-#include "data/corpus/build/corpus_build.h"
+#include "data/corpus/pipeline/corpus_build.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -10,9 +10,9 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
-#include "data/corpus/build/reject_log.h"
-#include "data/corpus/build/tasks.h"
 #include "data/corpus/filter/document_filter.h"
+#include "data/corpus/pipeline/reject_log.h"
+#include "data/corpus/pipeline/tasks.h"
 #include "data/text/hash.h"
 #include "data/text/sha256.h"
 #include "framework/base/check.h"

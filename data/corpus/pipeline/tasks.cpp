@@ -1,4 +1,4 @@
-#include "data/corpus/build/tasks.h"
+#include "data/corpus/pipeline/tasks.h"
 
 #include "framework/base/threads.h"
 

@@ -1,11 +1,11 @@
-#include "data/corpus/build/shards.h"
+#include "data/corpus/pipeline/shards.h"
 
 #include <array>
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "data/corpus/build/tasks.h"
-#include "data/corpus/build/token_file.h"
+#include "data/corpus/pipeline/tasks.h"
+#include "data/corpus/pipeline/token_file.h"
 #include "data/text/hash.h"
 #include "framework/base/check.h"
 #include "framework/base/files.h"

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "data/corpus/build/corpus_build.h"
-#include "data/corpus/build/order0.h"
+#include "data/corpus/pipeline/corpus_build.h"
+#include "data/corpus/pipeline/order0.h"
 #include "data/shard/manifest.h"
 #include "data/tokenizer/tokenizer.h"
 

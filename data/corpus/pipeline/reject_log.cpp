@@ -1,4 +1,4 @@
-#include "data/corpus/build/reject_log.h"
+#include "data/corpus/pipeline/reject_log.h"
 
 #include <zstd.h>
 

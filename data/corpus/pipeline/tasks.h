@@ -6,7 +6,7 @@
 #include <exception>
 #include <functional>
 
-#include "data/corpus/build/team.h"
+#include "data/corpus/pipeline/team.h"
 
 namespace dujiang::data {
 

@@ -4,10 +4,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "data/corpus/build/corpus_build.h"
-#include "data/corpus/build/piece_feed.h"
-#include "data/corpus/build/reject_log.h"
-#include "data/corpus/build/tasks.h"
+#include "data/corpus/pipeline/corpus_build.h"
+#include "data/corpus/pipeline/piece_feed.h"
+#include "data/corpus/pipeline/reject_log.h"
+#include "data/corpus/pipeline/tasks.h"
 #include "framework/base/check.h"
 #include "framework/base/files.h"
 

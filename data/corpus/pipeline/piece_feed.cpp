@@ -1,6 +1,6 @@
-#include "data/corpus/build/piece_feed.h"
+#include "data/corpus/pipeline/piece_feed.h"
 
-#include "data/corpus/build/reject_log.h"
+#include "data/corpus/pipeline/reject_log.h"
 
 namespace dujiang::data {
 namespace {

@@ -23,11 +23,11 @@
 #include <string>
 #include <vector>
 
-#include "data/corpus/build/input_plan.h"
-#include "data/corpus/build/ledger.h"
-#include "data/corpus/build/team.h"
 #include "data/corpus/dedup/dedup.h"
 #include "data/corpus/piece_file.h"
+#include "data/corpus/pipeline/input_plan.h"
+#include "data/corpus/pipeline/ledger.h"
+#include "data/corpus/pipeline/team.h"
 #include "data/corpus/read/extract.h"
 #include "data/corpus/read/reader.h"
 #include "data/corpus/step.h"
