@@ -87,6 +87,24 @@ BOOST_AUTO_TEST_CASE(json_faults_name_rule_and_line) {
   fault(R"({"a":{"b":[]}})", "empty", "no text");
 }
 
+BOOST_AUTO_TEST_CASE(json_beside_the_text_may_hold_what_no_number_can) {
+  const std::string digits(400, '7');
+  BOOST_TEST(text("{\"id\":" + digits + ",\"text\":\"江水\",\"x\":[-1e999," + digits + "]}", Format::jsonl) == "江水");
+  BOOST_TEST(text(R"({"\u0074ext":"一","text":"二"})", Format::jsonl) == "一");
+  BOOST_TEST(text(R"({"a":{"text":"三"},"text":"一\n二\"\u4e8c"} )", Format::jsonl) == "一\n二\"二");
+}
+
+BOOST_AUTO_TEST_CASE(json_that_is_broken_behind_its_text_is_named) {
+  for (const char* line :
+       {R"({"text":"一")", R"({"text":"一"}})", R"({"text":"一"} 1)", R"({"text":"一","x":[1})", R"({"text":"一","x"})",
+        R"({"text":"一" "x":1})", R"({"text":"一","x":{"y":"})", R"({"text":"一","x":"\q","text":2)",
+        R"({"text":["一","二})", "{\"text\":\"一\",\"x\":\"\x01\"}"})
+    BOOST_TEST(text(line, Format::jsonl).starts_with("bad_json"), line);
+  const std::string deep(100'000, '[');
+  BOOST_TEST(text("{\"text\":" + deep + std::string(100'000, ']') + "}", Format::jsonl).starts_with("bad_json"));
+  BOOST_TEST(text("{\"x\":" + deep + std::string(100'000, ']') + ",\"text\":\"一\"}", Format::jsonl) == "一");
+}
+
 BOOST_AUTO_TEST_CASE(documents_of_one_file_may_each_have_their_encoding) {
   const TempFolder folder;
   const std::u32string_view prose = U"{\"text\":\"这个函数返回一个新的列表，值不会改变。\"}\n";

@@ -11,7 +11,7 @@
 namespace dujiang::data {
 namespace {
 
-namespace dom = simdjson::dom;
+namespace json = simdjson::ondemand;
 
 std::int64_t signed_size(std::string_view text) {
   return static_cast<std::int64_t>(text.size());
@@ -21,26 +21,54 @@ std::string at_line(const RawDocument& raw, std::string_view what) {
   return fmt::format("line {}: {}", raw.line, what);
 }
 
-// The strings at the end of the path, joined by newlines. False when there are none of that kind.
-bool collect(dom::element element, const std::string* step, const std::string* end, std::string& out, bool& any) {
-  dom::array list;
-  if (element.get(list) == simdjson::SUCCESS) {
-    for (const dom::element item : list) {
-      if (!collect(item, step, end, out, any)) return false;
+enum class Found { text, no_field, not_text };
+
+// The strings at the end of the path, joined by newlines. What isn't on the path is passed over unread, so that its
+// numbers may have any size. simdjson_error where the JSON is broken.
+class Collector {
+ public:
+  explicit Collector(const std::vector<std::string>& path) : path_(path) {}
+
+  // All of the object, so that what follows the field is looked at too; of equal names the first counts.
+  Found object(json::object object, std::size_t step) {
+    Found found = Found::no_field;
+    bool met = false;
+    for (json::field field : object) {
+      const std::string_view name = field.unescaped_key();
+      if (met || name != path_[step]) continue;
+      met = true;
+      found = value(field.value(), step + 1);
     }
-    return true;
+    return found;
   }
-  if (step != end) {
-    dom::element inner;
-    return element[*step].get(inner) == simdjson::SUCCESS && collect(inner, step + 1, end, out, any);
+  std::string take() { return std::move(text_); }
+
+ private:
+  Found value(json::value value, std::size_t step) {
+    constexpr int most_nested = 1000;  // more are no document's, and the stack ends somewhere
+    const json::json_type type = value.type();
+    if (type == json::json_type::array) {
+      if (++depth_ > most_nested) throw simdjson::simdjson_error(simdjson::DEPTH_ERROR);
+      Found all = Found::text;
+      for (json::value item : value.get_array())
+        if (this->value(item, step) != Found::text) all = Found::not_text;
+      --depth_;
+      return all;
+    }
+    if (step < path_.size())
+      return type == json::json_type::object ? object(value.get_object(), step) : Found::not_text;
+    if (type != json::json_type::string) return Found::not_text;
+    if (any_) text_ += '\n';
+    text_ += std::string_view(value.get_string());
+    any_ = true;
+    return Found::text;
   }
-  std::string_view value;
-  if (element.get(value) != simdjson::SUCCESS) return false;
-  if (any) out += '\n';
-  out += value;
-  any = true;
-  return true;
-}
+
+  const std::vector<std::string>& path_;
+  std::string text_;
+  bool any_ = false;
+  int depth_ = 0;
+};
 
 std::optional<Rejection> parse_row(std::string& text, const RawDocument& raw) {
   std::vector<std::string> fields = split_csv(text, raw.format == Format::csv ? ',' : '\t');
@@ -68,32 +96,32 @@ Extractor::Extractor(const ExtractConfig& config) : config_(config), in_html_(co
 }
 
 std::optional<Rejection> Extractor::parse_json(std::string& text, const RawDocument& raw) const {
-  // Buffers of usual size, ten times the line's, are worth keeping from one line to the next.
+  // Buffers of usual size, six times the line's, are worth keeping from one line to the next.
   constexpr std::size_t usual = std::size_t{1} << 20;
-  static thread_local dom::parser kept;
-  dom::parser own;
-  const std::size_t size = text.size();
-  dom::parser& parser = size <= usual ? kept : own;
-  text.reserve(size + simdjson::SIMDJSON_PADDING);
-  dom::element root;
-  if (const auto error = parser.parse(text.data(), size, false).get(root))
-    return Rejection{"bad_json", 0, 0, at_line(raw, fmt::format("not JSON: {}", simdjson::error_message(error)))};
-  if (!root.is_object()) return Rejection{"bad_json", 0, 0, at_line(raw, "expected a JSON object")};
+  static thread_local json::parser kept;
+  json::parser own;
+  json::parser& parser = text.size() <= usual ? kept : own;
+  text.reserve(text.size() + simdjson::SIMDJSON_PADDING);
+  Found found = Found::no_field;
   std::string value;
-  bool any = false;
-  if (collect(root, path_.data(), path_.data() + path_.size(), value, any)) {
-    text = std::move(value);
-    return std::nullopt;
+  try {
+    json::document document = parser.iterate(text);
+    if (document.type() != json::json_type::object)
+      return Rejection{"bad_json", 0, 0, at_line(raw, "expected a JSON object")};
+    Collector collector(path_);
+    found = collector.object(document.get_object(), 0);
+    if (document.current_location().error() != simdjson::OUT_OF_BOUNDS)
+      throw simdjson::simdjson_error(simdjson::TRAILING_CONTENT);
+    value = collector.take();
+  } catch (const simdjson::simdjson_error& error) {
+    return Rejection{"bad_json", 0, 0, at_line(raw, fmt::format("not JSON: {}", error.what()))};
   }
-  dom::element last = root;
-  for (const std::string& step : path_) {
-    dom::element inner;
-    if (last.is_object() && last[step].get(inner) != simdjson::SUCCESS)
-      return Rejection{"no_field", 0, 0, at_line(raw, fmt::format("no field \"{}\"", config_.field))};
-    if (!last.is_object()) break;
-    last = inner;
-  }
-  return Rejection{"not_text", 0, 0, at_line(raw, fmt::format("the field \"{}\" isn't text", config_.field))};
+  if (found == Found::no_field)
+    return Rejection{"no_field", 0, 0, at_line(raw, fmt::format("no field \"{}\"", config_.field))};
+  if (found == Found::not_text)
+    return Rejection{"not_text", 0, 0, at_line(raw, fmt::format("the field \"{}\" isn't text", config_.field))};
+  text = std::move(value);
+  return std::nullopt;
 }
 
 std::optional<Rejection> Extractor::operator()(const RawDocument& raw, TextDocument& out, Tally& tally) const {
