@@ -7,16 +7,6 @@
 namespace dujiang::data {
 namespace {
 
-template <class T, std::size_t n>
-T parse_word(std::string_view word, std::string_view what, const std::array<std::string_view, n>& words) {
-  std::string all;
-  for (std::size_t i = 0; i < n; ++i) {
-    if (word == words[i]) return static_cast<T>(i);
-    all += (i == 0 ? "" : i + 1 == n ? " or " : ", ") + std::string(words[i]);
-  }
-  fail_user("{}: expected {}, found \"{}\"", what, all, word);
-}
-
 constexpr std::array<std::string_view, 5> genres{"modern", "classical", "technical", "code", "dialogue"};
 
 // FineWeb-2's limits (configs/cmn_Hani.yml). Its n counts words: a repeated run of 5 to 10 words is one of 8 to 16
@@ -27,16 +17,8 @@ const std::vector<GramLimit> modern_duplicate{{8, 0.198},  {10, 0.182}, {11, 0.1
 
 }  // namespace
 
-Genre parse_genre(std::string_view word) {
-  return parse_word<Genre>(word, "genre", genres);
-}
-
 std::string_view name_of(Genre genre) {
   return genres[static_cast<std::size_t>(genre)];
-}
-
-Action parse_action(std::string_view word) {
-  return parse_word<Action, 4>(word, "action", {"keep", "mask", "drop_line", "drop"});
 }
 
 FilterProfile unfiltered() {

@@ -16,8 +16,8 @@ namespace dujiang::data {
 inline constexpr double off = std::numeric_limits<double>::infinity();
 
 enum class Genre : std::uint8_t { modern, classical, technical, code, dialogue };
-/// The genre of a config's word; UserError otherwise.
-Genre parse_genre(std::string_view word);
+inline constexpr std::array all_genres{Genre::modern, Genre::classical, Genre::technical, Genre::code, Genre::dialogue};
+/// A config's word for it.
 std::string_view name_of(Genre genre);
 
 /// Lines that go, and noise that is counted by character. A line with U+FFFD always goes (replacement_character).
@@ -63,9 +63,8 @@ struct RepetitionRules {
   std::vector<GramLimit> duplicate{};  // duplicate_N_gram: what those take that stood before; n ascending
 };
 
+/// keep: count only. drop: the document.
 enum class Action : std::uint8_t { keep, mask, drop_line, drop };
-/// keep (count only), mask, drop_line or drop (the document); UserError otherwise.
-Action parse_action(std::string_view word);
 
 enum class PrivateKind : std::uint8_t { mobile_number, id_number, bank_card, email, ip_address, qq_number };
 inline constexpr int private_kinds = 6;
