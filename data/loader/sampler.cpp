@@ -115,12 +115,21 @@ void Sampler::walk(const Epoch& epoch, std::int64_t start, std::int64_t count, V
   }
 }
 
-void Sampler::fill_row(std::int64_t j, std::int64_t row, Batch& batch) {
+void Sampler::find(std::int64_t j, Row& found) {
   const Epoch& now = epoch_at(j);
   const std::int64_t start = start_of(now, j), left = now.of->set.tokens() - start;
-  const std::int64_t used = std::min(length_, left);
+  found.used = std::min(length_, left);
+  found.parts.clear();
   // Without labels a row also needs the token after it, if only to predict it.
-  const std::int64_t seen = labelled_ ? used : std::min(length_ + 1, left);
+  walk(now, start, labelled_ ? found.used : std::min(length_ + 1, left),
+       [&](std::int64_t, const Dataset::Place& text, std::int64_t skip, std::int64_t at, std::int64_t count) {
+         found.parts.push_back({text.shard, text.start + skip, at, count});
+         text.shard->prefetch(text.start + skip, std::min<std::int64_t>(count, 2048));
+       });
+}
+
+void Sampler::fill_row(const Row& found, std::int64_t row, Batch& batch) {
+  const std::int64_t used = found.used, seen = found.parts.back().at + found.parts.back().count;
   const std::int64_t base = row * length_;
   std::int32_t* const tokens = batch.tokens.data() + base;
   std::int32_t* const labels = batch.labels.data() + base;
@@ -130,14 +139,7 @@ void Sampler::fill_row(std::int64_t j, std::int64_t row, Batch& batch) {
   // Weights are kept where the tokens they belong to are, one place early where a token is a label.
   const std::int64_t ahead = labelled_ ? 0 : 1;
   starts_.clear();
-  // All documents of the row are asked for before the first is read, as each lies somewhere else in memory.
-  parts_.clear();
-  walk(now, start, seen,
-       [&](std::int64_t, const Dataset::Place& text, std::int64_t skip, std::int64_t at, std::int64_t count) {
-         parts_.push_back({text.shard, text.start + skip, at, count});
-         text.shard->prefetch(text.start + skip, std::min<std::int64_t>(count, 2048));
-       });
-  for (const auto& [shard, from, at, count] : parts_) {
+  for (const auto& [shard, from, at, count] : found.parts) {
     if (at > 0) starts_.push_back(at);
     const std::int64_t inside = std::min(count, length_ - at);
     shard->read(from, inside, tokens + at);

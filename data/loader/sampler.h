@@ -60,8 +60,20 @@ class Sampler {
   /// The sequence that follows `epochs` of them.
   std::int64_t sequences_in(double epochs) const;
 
-  /// Fills row `row` of `batch`, whose memory is there, with sequence j. Not thread-safe: it keeps the epoch at hand.
-  void fill_row(std::int64_t j, std::int64_t row, Batch& batch);
+  /// Where a sequence's tokens lie.
+  struct Row {
+    struct Part {  // tokens [from, from + count) of a shard, at `at` in the row
+      const ShardReader* shard;
+      std::int64_t from, at, count;
+    };
+    std::vector<Part> parts;
+    std::int64_t used = 0;  // tokens; the parts may end with one more, that is only predicted
+  };
+  /// Finds sequence j and asks memory for it: fill_row() need not wait when something else is done in between. Not
+  /// thread-safe: it keeps the epoch at hand.
+  void find(std::int64_t j, Row& found);
+  /// Fills row `row` of `batch`, whose memory is there. Not thread-safe.
+  void fill_row(const Row& found, std::int64_t row, Batch& batch);
 
   /// Tokens [first, first + count) of a document, which stand at `at` in the sequence.
   struct Span {
@@ -106,11 +118,6 @@ class Sampler {
   std::uint64_t stream_;
   bool weighted_, labelled_;
   std::optional<Epoch> epoch_;
-  struct Part {  // tokens [from, from + count) of a shard, at `at` in the row
-    const ShardReader* shard;
-    std::int64_t from, at, count;
-  };
-  std::vector<Part> parts_;           // of a row
   std::vector<std::int64_t> starts_;  // where documents begin in a row
 };
 

@@ -1,6 +1,7 @@
 #include "data/loader/sequences.h"
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 
 #include "framework/base/check.h"
@@ -46,10 +47,27 @@ void Sequences::fill(std::int64_t first, std::int64_t count, Batch& batch, std::
   batch.positions.resize(size);
   batch.segments.assign(1, 0);
   batch.weight_sum = 0;
+  // A row is looked up some rows early, as its tokens lie anywhere in memory and take their time.
+  constexpr std::int64_t ahead = 4;
+  struct Next {
+    Sampler* sampler;
+    Sampler::Row found;
+  };
+  std::array<Next, ahead + 1> rows;
+  const auto find = [&](std::int64_t row) {
+    const std::int64_t k = first + row * stride;
+    if (row >= count || k >= end) return;
+    const auto pick = blend_.at(k);
+    auto& [sampler, found] = rows[static_cast<std::size_t>(row % (ahead + 1))];
+    sampler = &samplers_[pick.component];
+    sampler->find(pick.index, found);
+  };
+  for (std::int64_t row = 0; row < ahead; ++row) find(row);
   for (std::int64_t row = 0; row < count; ++row) {
-    if (const std::int64_t k = first + row * stride; k < end) {
-      const auto pick = blend_.at(k);
-      samplers_[pick.component].fill_row(pick.index, row, batch);
+    find(row + ahead);
+    if (first + row * stride < end) {
+      const auto& [sampler, found] = rows[static_cast<std::size_t>(row % (ahead + 1))];
+      sampler->fill_row(found, row, batch);
       continue;
     }
     const std::int64_t base = row * length_;
