@@ -306,6 +306,26 @@ BOOST_AUTO_TEST_CASE(partitions_threads_and_cuts_change_nothing) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(records_that_do_not_fit_in_memory_change_no_byte) {
+  const auto texts = mixed_texts(300, 9), lines = texts_of_lines(300, 10);
+  const auto outputs = [&](std::size_t sort_bytes) {
+    Corpus alike(texts, 40, 3), lined(lines, 40, 3);
+    if (sort_bytes > 0) alike.work.sort_bytes = lined.work.sort_bytes = sort_bytes;
+    deduplicate(alike.work, {}, two_threads_backwards);
+    run_phases(line_phases(lined.work, {.min_chars = 2, .max_documents = 3}), two_threads_backwards);
+    std::map<std::string, std::string> files;
+    for (const auto* work : {&alike.work, &lined.work}) {
+      for (const auto& entry : fs::recursive_directory_iterator(work->folder)) {
+        if (entry.is_regular_file()) files[fs::relative(entry.path(), work->folder)] += read_file(entry.path());
+      }
+    }
+    return files;
+  };
+  const auto expected = outputs(0);
+  BOOST_TEST(expected.contains("lines_repeated/0"));
+  for (const std::size_t sort_bytes : {1, 100, 1000, 10'000}) BOOST_TEST((outputs(sort_bytes) == expected));
+}
+
 BOOST_AUTO_TEST_CASE(the_near_phases_find_equal_documents_too) {
   const auto texts = mixed_texts(400, 5);
   const auto both = members_of(texts, 100, 2, one_by_one);

@@ -196,8 +196,10 @@ BOOST_AUTO_TEST_CASE(twenty_thousand_alike_documents_cost_linear_work) {
     }
   }
   BOOST_TEST_MESSAGE(pairs << " candidates of " << texts.size() << " documents");
-  // A bucket gives at most 8 a document, of 16 bands; of all pairs there are 200 million.
-  BOOST_TEST(pairs < 16 * 8 * texts.size());
+  // A bucket gives at most 8 a document, of 16 bands; of all pairs there are 200 million. Most documents meet a leader
+  // in some bands only, and one of the bands' leaders is often another's.
+  BOOST_TEST(pairs < 31 * texts.size());
+  BOOST_TEST(pairs > 25 * texts.size());
 }
 
 BOOST_AUTO_TEST_CASE(half_alike_documents_cost_linear_work_and_keep_their_twins) {

@@ -2,10 +2,16 @@
 
 #include "data/corpus/dedup/shuffle.h"
 
+#include <malloc.h>
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
+#include <csignal>
 #include <fstream>
 #include <iterator>
 
+#include "data/corpus/dedup/sorter.h"
 #include "tests/data/dedup_fixture.h"
 
 using namespace dujiang;
@@ -142,4 +148,89 @@ BOOST_AUTO_TEST_CASE(hashes_spread_over_all_sections) {
     for (const int n : count) BOOST_TEST((n > 40 && n < 160));
     BOOST_TEST(section_of(~0ull, sections) == sections - 1);
   }
+}
+
+BOOST_AUTO_TEST_CASE(a_sorter_sorts_within_any_memory) {
+  const TempFolder folder;
+  for (const std::size_t count : {0, 1, 2, 99, 100, 101, 200, 3000}) {
+    Dice dice(count);
+    std::vector<std::uint64_t> expected;
+    for (std::size_t i = 0; i < count; ++i) expected.push_back(dice.below(1000));
+    for (const std::size_t bytes : {0, 8, 100, 800, 100'000}) {
+      const auto scratch = folder.path() / std::to_string(count) / std::to_string(bytes) / "scratch";
+      Sorter<std::uint64_t> sorter(scratch, bytes);
+      for (const auto number : expected) sorter.add(number);
+      std::vector<std::uint64_t> sorted;
+      sorter.for_each([&](std::uint64_t number) { sorted.push_back(number); });
+      auto plain = expected;
+      std::sort(plain.begin(), plain.end());
+      BOOST_TEST(sorted == plain, boost::test_tools::per_element());
+      // A file is made only for what does not fit, and has gone from its folder.
+      BOOST_TEST(fs::exists(scratch.parent_path()) == (count > 0 && 8 * count >= bytes));
+      BOOST_TEST(!fs::exists(scratch));
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_sorter_takes_sections_and_single_records) {
+  const TempFolder folder;
+  Shuffle<std::uint64_t> shuffle(3);
+  for (std::uint64_t i = 0; i < 300; ++i) shuffle.add(i % 3, 1000 - i);
+  shuffle.write(folder.path() / "file");
+  for (const std::size_t bytes : {8, 1000, 100'000}) {
+    folder.write("scratch", "left by a process that was killed");
+    Sorter<std::uint64_t> sorter(folder.path() / "scratch", bytes);
+    sorter.add(5);
+    sorter.add_section(SectionReader(folder.path() / "file", 8), 1);
+    sorter.add(5000);
+    std::vector<std::uint64_t> sorted, expected{5};
+    for (std::uint64_t i = 298; i < 300; i -= 3) expected.push_back(1000 - i);
+    expected.push_back(5000);
+    sorter.for_each([&](std::uint64_t number) { sorted.push_back(number); });
+    BOOST_TEST(sorted == expected, boost::test_tools::per_element());
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_sorter_holds_no_more_than_its_memory) {
+  const TempFolder folder;
+  const auto held = [] {
+    const auto info = ::mallinfo2();
+    return info.uordblks + info.hblkhd;
+  };
+  const std::size_t before = held(), bytes = std::size_t{1} << 20, count = 2'000'000;  // 16 MB
+  std::size_t most = 0;
+  Dice dice(1);
+  Sorter<std::uint64_t> sorter(folder.path() / "scratch", bytes);
+  for (std::size_t i = 0; i < count; ++i) {
+    sorter.add(dice.below(~0ull));
+    if (i % 1000 == 0) most = std::max(most, held() - before);
+  }
+  std::uint64_t seen = 0, last = 0;
+  bool ordered = true;
+  sorter.for_each([&](std::uint64_t number) {
+    ordered &= last <= number;
+    last = number;
+    if (seen++ % 1000 == 0) most = std::max(most, held() - before);
+  });
+  BOOST_TEST(seen == count);
+  BOOST_TEST(ordered);
+  BOOST_TEST(most < 2 * bytes);
+}
+
+BOOST_AUTO_TEST_CASE(a_scratch_file_that_cannot_be_made_or_written_is_named) {
+  const TempFolder folder;
+  folder.write("taken", "");
+  BOOST_CHECK_EXCEPTION(ScratchFile(folder.path() / "taken" / "file"), UserError, says("taken"));
+  ScratchFile file(folder.path() / "short");
+  char byte = 'x';
+  file.append(&byte, 1);
+  BOOST_CHECK_EXCEPTION(file.read(1, &byte, 1), UserError, says("short", "became shorter"));
+  // As a full disk does.
+  rlimit limit{};
+  ::getrlimit(RLIMIT_FSIZE, &limit);
+  const rlimit small{10, limit.rlim_max};
+  std::signal(SIGXFSZ, SIG_IGN);
+  ::setrlimit(RLIMIT_FSIZE, &small);
+  BOOST_CHECK_EXCEPTION(file.append(std::string(100, 'x').data(), 100), UserError, says("short", "cannot be written"));
+  ::setrlimit(RLIMIT_FSIZE, &limit);
 }

@@ -8,7 +8,7 @@
 
 #include "data/corpus/dedup/exact.h"
 #include "data/corpus/dedup/near.h"
-#include "data/corpus/dedup/shuffle.h"
+#include "data/corpus/dedup/sorter.h"
 #include "data/corpus/piece_file.h"
 #include "framework/base/check.h"
 
@@ -83,19 +83,15 @@ class Clusters {
   }
 
   void find_documents() {
-    const auto tidy = [&] {
-      std::sort(documents_.begin(), documents_.end());
-      documents_.erase(std::unique(documents_.begin(), documents_.end()), documents_.end());
-    };
-    std::size_t room = 1 << 20;
+    Sorter<DocumentId> documents(work_.scratch(cluster_phase, 0), work_.sort_bytes);
     for_each_edge([&](const Edge& edge) {
-      documents_.push_back(edge.a);
-      documents_.push_back(edge.b);
-      if (documents_.size() < room) return;
-      tidy();
-      room = std::max(room, 2 * documents_.size());
+      documents.add(edge.a);
+      documents.add(edge.b);
     });
-    tidy();
+    documents.for_each([&](DocumentId document) {
+      if (documents_.empty() || documents_.back() != document) documents_.push_back(document);
+    });
+    documents_.shrink_to_fit();
   }
 
   std::uint32_t node(DocumentId document) const {

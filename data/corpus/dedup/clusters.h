@@ -22,7 +22,7 @@ struct Member {
   std::uint32_t unused;
 };
 
-/// One task over the edges of near_phases(), if these ran, which holds about 32 bytes for each document that has an
+/// One task over the edges of near_phases(), if these ran, which holds 36 bytes for each document that has an
 /// edge; then a task a piece that adds what exact_phases() found, if these ran.
 std::vector<Phase> cluster_phases(const DedupWork& work, const ClusterConfig& config, bool exact, bool near);
 

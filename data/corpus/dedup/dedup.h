@@ -24,7 +24,7 @@ struct DedupConfig {
 /// Exact, near, clusters, in this order.
 std::vector<Phase> document_phases(const DedupWork& work, const DedupConfig& config);
 
-/// All of document_phases(). With partitions_for() a task holds the records of a partition, some 100 MB.
+/// All of document_phases(). A task holds about three times work.sort_bytes, but for the clusters' (clusters.h).
 void deduplicate(const DedupWork& work, const DedupConfig& config, const Runner& runner);
 
 }  // namespace dujiang::data

@@ -1,9 +1,10 @@
 #include "data/corpus/dedup/exact.h"
 
 #include <algorithm>
+#include <optional>
 #include <tuple>
 
-#include "data/corpus/dedup/shuffle.h"
+#include "data/corpus/dedup/sorter.h"
 #include "data/text/hash.h"
 
 namespace dujiang::data {
@@ -15,6 +16,10 @@ struct Text {
   Hash128 hash;
   DocumentId document;
   double merit;
+  // Of equal texts the one that is kept comes first.
+  bool operator<(const Text& other) const {
+    return std::tie(hash, other.merit, document) < std::tie(other.hash, merit, other.document);
+  }
 };
 
 void map_texts(const DedupWork& work, const ClusterConfig& config, std::uint64_t piece) {
@@ -29,21 +34,27 @@ void map_texts(const DedupWork& work, const ClusterConfig& config, std::uint64_t
 }
 
 void reduce_texts(const DedupWork& work, std::uint64_t partition) {
-  std::vector<Text> texts;
+  const auto scratch = work.scratch(reduce_phase, partition);
+  Sorter<Text> texts(scratch, work.sort_bytes);
   for (std::uint64_t p = 0; p < work.pieces; ++p)
-    SectionReader(work.file(map_phase, p), sizeof(Text)).append_section(partition, texts);
-  // Of equal texts the one that is kept comes first.
-  std::sort(texts.begin(), texts.end(), [](const Text& a, const Text& b) {
-    return std::tie(a.hash, b.merit, a.document) < std::tie(b.hash, a.merit, b.document);
+    texts.add_section(SectionReader(work.file(map_phase, p), sizeof(Text)), partition);
+  Sorter<Repeat> repeats(scratch, work.sort_bytes);
+  std::optional<Text> kept;
+  bool several = false;
+  texts.for_each([&](const Text& text) {
+    if (!kept || text.hash != kept->hash) {
+      kept = text;
+      several = false;
+      return;
+    }
+    if (!several) repeats.add({kept->document, kept->document, kept->hash[0]});
+    several = true;
+    repeats.add({text.document, kept->document, text.hash[0]});
   });
-  Shuffle<Repeat> repeats(work.pieces);
-  for (std::size_t begin = 0, end = 0; begin < texts.size(); begin = end) {
-    for (end = begin + 1; end < texts.size() && texts[end].hash == texts[begin].hash;) ++end;
-    if (end - begin == 1) continue;
-    for (std::size_t i = begin; i < end; ++i)
-      repeats.add(piece_of(texts[i].document), {texts[i].document, texts[begin].document, texts[i].hash[0]});
-  }
-  repeats.write(work.file(reduce_phase, partition));
+  // Repeats come in the order of their pieces.
+  SectionWriter writer(work.file(reduce_phase, partition), sizeof(Repeat), work.pieces);
+  repeats.for_each([&](const Repeat& repeat) { writer.append(piece_of(repeat.document), &repeat, 1); });
+  writer.commit();
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 #include <string>
 #include <tuple>
 
-#include "data/corpus/dedup/shuffle.h"
+#include "data/corpus/dedup/sorter.h"
 #include "data/corpus/piece_file.h"
 #include "data/text/hash.h"
 #include "data/text/utf8.h"
@@ -18,6 +18,14 @@ struct Line {
   std::uint64_t hash;
   DocumentId document;
   std::uint32_t line, unused;
+  bool operator<(const Line& other) const {
+    return std::tie(hash, document, line) < std::tie(other.hash, other.document, other.line);
+  }
+};
+struct Drop {
+  DocumentId document;
+  std::uint32_t line, unused;
+  bool operator<(const Drop& other) const { return std::tie(document, line) < std::tie(other.document, other.line); }
 };
 
 // The white space at a line's start, in bytes; the ideographic space indents Chinese paragraphs.
@@ -64,24 +72,40 @@ void map_lines(const DedupWork& work, const LineConfig& config, std::uint64_t pi
 }
 
 void reduce_lines(const DedupWork& work, const LineConfig& config, std::uint64_t partition) {
-  std::vector<Line> lines;
+  const auto scratch = work.scratch(reduce_phase, partition);
+  Sorter<Line> lines(scratch, work.sort_bytes);
   for (std::uint64_t p = 0; p < work.pieces; ++p)
-    SectionReader(work.file(map_phase, p), sizeof(Line)).append_section(partition, lines);
-  std::sort(lines.begin(), lines.end(), [](const Line& a, const Line& b) {
-    return std::tie(a.hash, a.document, a.line) < std::tie(b.hash, b.document, b.line);
-  });
-  Shuffle<LineDrop> drops(work.pieces);
-  for (std::size_t begin = 0, end = 0; begin < lines.size(); begin = end) {
-    std::size_t documents = 0;
-    for (end = begin; end < lines.size() && lines[end].hash == lines[begin].hash; ++end)
-      documents += end == begin || lines[end].document != lines[end - 1].document;
-    if (documents <= config.max_documents) continue;
-    for (std::size_t i = begin; i < end; ++i) {
-      if (config.keep_first && lines[i].document == lines[begin].document) continue;
-      drops.add(piece_of(lines[i].document), {index_of(lines[i].document), lines[i].line});
+    lines.add_section(SectionReader(work.file(map_phase, p), sizeof(Line)), partition);
+  Sorter<Drop> drops(scratch, work.sort_bytes);
+  std::vector<Line> group;  // of one line, until it is in too many documents
+  std::uint64_t hash = 0, documents = 0;
+  DocumentId first = 0, last = 0;
+  const auto drop = [&](const Line& line) {
+    if (!config.keep_first || line.document != first) drops.add({line.document, line.line, 0});
+  };
+  lines.for_each([&](const Line& line) {
+    if (documents == 0 || line.hash != hash) {
+      group.clear();
+      hash = line.hash;
+      documents = 0;
+      first = line.document;
     }
-  }
-  drops.write(work.file(reduce_phase, partition));
+    documents += documents == 0 || line.document != last;
+    last = line.document;
+    if (documents <= config.max_documents) {
+      group.push_back(line);
+      return;
+    }
+    std::for_each(group.begin(), group.end(), drop);
+    group.clear();
+    drop(line);
+  });
+  SectionWriter writer(work.file(reduce_phase, partition), sizeof(LineDrop), work.pieces);
+  drops.for_each([&](const Drop& drop) {
+    const LineDrop line{index_of(drop.document), drop.line};
+    writer.append(piece_of(drop.document), &line, 1);
+  });
+  writer.commit();
 }
 
 }  // namespace

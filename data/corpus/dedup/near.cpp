@@ -3,17 +3,18 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <cmath>
 #include <list>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <tuple>
 #include <unordered_map>
 
 #include "data/corpus/dedup/exact.h"
+#include "data/corpus/dedup/leaders.h"
 #include "data/corpus/dedup/minhash.h"
 #include "data/corpus/dedup/shingles.h"
-#include "data/corpus/dedup/shuffle.h"
+#include "data/corpus/dedup/sorter.h"
 #include "data/corpus/piece_file.h"
 #include "framework/base/check.h"
 
@@ -27,10 +28,31 @@ struct Key {
   DocumentId document;
   auto operator<=>(const Key&) const = default;
 };
-struct Pair {
-  DocumentId a, b;
-  bool operator==(const Pair&) const = default;
+// By the tasks that verify them, each of which has the pairs of documents that lie together.
+struct TaskPair : Pair {
+  std::uint64_t task_hash() const { return mixed(a >> 10); }
+  bool operator<(const TaskPair& other) const {
+    return std::tuple(task_hash(), a, b) < std::tuple(other.task_hash(), other.a, other.b);
+  }
 };
+// By pieces first: then few texts are open at a time.
+struct PiecePair : Pair {
+  bool operator<(const PiecePair& other) const {
+    return std::tuple(piece_of(a), piece_of(b), a, b) <
+           std::tuple(piece_of(other.a), piece_of(other.b), other.a, other.b);
+  }
+};
+
+// Each once.
+template <class AnyPair, class Body>
+void for_each_different(Sorter<AnyPair>& pairs, Body&& body) {
+  std::optional<AnyPair> last;
+  pairs.for_each([&](const AnyPair& pair) {
+    if (last == pair) return;
+    body(pair);
+    last = pair;
+  });
+}
 
 // Writes the signatures of all documents and the band keys of those that take part.
 void map_documents(const DedupWork& work, const NearConfig& config, bool after_exact, std::uint64_t piece) {
@@ -69,99 +91,74 @@ void map_documents(const DedupWork& work, const NearConfig& config, bool after_e
   keys.write(work.file(map_phase, piece));
 }
 
-// Goes through the documents of one bucket after the other, in order, and says which pairs to look at. A document that
-// looks like an earlier leader beyond doubt is paired with it alone; any other becomes a leader and is paired with the
-// likeliest of those before it. The newest leaders are kept.
-class Leaders {
+// Keys come sorted, those with company, to be looked at in batches of signatures that are read in the order of files.
+class Buckets {
  public:
-  Leaders(const NearConfig& config, std::vector<Pair>& pairs)
-      : k_(std::size_t{config.bands} * config.rows), pairs_(pairs), signatures_(most_leaders * k_) {
-    // The estimate's standard deviation at the threshold, thrice: one in 700 is wrong by more.
-    const double doubt = 3 * std::sqrt(config.threshold * (1 - config.threshold) / static_cast<double>(k_));
-    likely_ = config.threshold - doubt;
-    sure_ = std::min(1.0, config.threshold + doubt);
+  Buckets(const DedupWork& work, const NearConfig& config, Sorter<TaskPair>& pairs)
+      : work_(work),
+        k_(std::size_t{config.bands} * config.rows),
+        batch_(std::max<std::size_t>(work.sort_bytes / k_, 1)),
+        leaders_(k_, config.threshold),
+        pairs_(pairs) {}
+
+  void add(const Key& key) {
+    keys_.push_back(key);
+    if (keys_.size() == batch_) flush();
   }
 
-  void add(const Key& entry, std::span<const std::uint8_t> signature) {
-    if (count_ == 0 || entry.key != key_) {
-      key_ = entry.key;
-      count_ = 0;
+  void flush() {
+    std::vector<std::size_t> places(keys_.size());
+    std::iota(places.begin(), places.end(), std::size_t{0});
+    std::sort(places.begin(), places.end(),
+              [&](std::size_t i, std::size_t j) { return keys_[i].document < keys_[j].document; });
+    signatures_.resize(keys_.size() * k_);
+    std::optional<SectionReader> reader;
+    std::uint64_t open = 0;
+    for (const auto i : places) {
+      const auto document = keys_[i].document;
+      if (!reader || piece_of(document) != open)
+        reader.emplace(work_.file(signature_phase, open = piece_of(document)), k_);
+      reader->read_record(index_of(document), signatures_.data() + i * k_);
     }
-    likely_pairs_.clear();
-    for (std::size_t i = 0; i < std::min(count_, most_leaders); ++i) {
-      const double estimate = estimated_similarity(signature, {signatures_.data() + i * k_, k_});
-      if (estimate >= sure_) {
-        pairs_.push_back({documents_[i], entry.document});
-        return;
-      }
-      if (estimate >= likely_) likely_pairs_.emplace_back(-estimate, documents_[i]);
+    for (std::size_t i = 0; i < keys_.size(); ++i) {
+      found_.clear();
+      leaders_.add(keys_[i].key, keys_[i].document, {signatures_.data() + i * k_, k_}, found_);
+      for (const auto& pair : found_) pairs_.add({pair});
     }
-    std::sort(likely_pairs_.begin(), likely_pairs_.end());
-    if (likely_pairs_.size() > most_pairs) likely_pairs_.resize(most_pairs);
-    for (const auto& [estimate, leader] : likely_pairs_) pairs_.push_back({leader, entry.document});
-    const std::size_t slot = count_++ % most_leaders;
-    documents_[slot] = entry.document;
-    std::copy(signature.begin(), signature.end(), signatures_.begin() + static_cast<std::ptrdiff_t>(slot * k_));
+    keys_.clear();
   }
 
  private:
-  static constexpr std::size_t most_leaders = 32, most_pairs = 8;
-  std::size_t k_;
-  std::vector<Pair>& pairs_;
-  double likely_, sure_;
-  std::uint64_t key_ = 0;
-  std::size_t count_ = 0;  // of leaders so far
-  DocumentId documents_[most_leaders];
+  const DedupWork& work_;
+  std::size_t k_, batch_;
+  Leaders leaders_;
+  Sorter<TaskPair>& pairs_;
+  std::vector<Key> keys_;
   std::vector<std::uint8_t> signatures_;
-  std::vector<std::pair<double, DocumentId>> likely_pairs_;  // minus the estimate, leader
+  std::vector<Pair> found_;
 };
 
-void sort_unique(std::vector<Pair>& pairs) {
-  // By pieces first: then few texts are open at a time.
-  const auto order = [](const Pair& p) { return std::tuple(piece_of(p.a), piece_of(p.b), p.a, p.b); };
-  std::sort(pairs.begin(), pairs.end(), [&](const Pair& p, const Pair& q) { return order(p) < order(q); });
-  pairs.erase(std::unique(pairs.begin(), pairs.end()), pairs.end());
-}
-
 void reduce_keys(const DedupWork& work, const NearConfig& config, std::uint64_t partition) {
-  std::vector<Key> keys;
+  const auto scratch = work.scratch(pair_phase, partition);
+  Sorter<Key> keys(scratch, work.sort_bytes);
   for (std::uint64_t p = 0; p < work.pieces; ++p)
-    SectionReader(work.file(map_phase, p), sizeof(Key)).append_section(partition, keys);
-  std::sort(keys.begin(), keys.end());
-  std::size_t kept = 0;
-  for (std::size_t begin = 0, end = 0; begin < keys.size(); begin = end) {
-    for (end = begin; end < keys.size() && keys[end].key == keys[begin].key;) ++end;
-    if (end - begin == 1) continue;
-    for (std::size_t i = begin; i < end; ++i) keys[kept++] = keys[i];
-  }
-  keys.resize(kept);
-
-  const std::size_t k = std::size_t{config.bands} * config.rows;
-  std::vector<Pair> pairs;
-  Leaders leaders(config, pairs);
-  // Signatures come in batches, each read in the order of the files.
-  constexpr std::size_t batch = std::size_t{1} << 16;
-  std::vector<std::uint8_t> signatures(std::min(batch, keys.size()) * k);
-  std::vector<std::pair<DocumentId, std::size_t>> places;
-  for (std::size_t begin = 0; begin < keys.size(); begin += batch) {
-    const std::size_t count = std::min(batch, keys.size() - begin);
-    places.clear();
-    for (std::size_t i = 0; i < count; ++i) places.emplace_back(keys[begin + i].document, i);
-    std::sort(places.begin(), places.end());
-    std::optional<SectionReader> reader;
-    std::uint64_t open = 0;
-    for (const auto& [document, i] : places) {
-      if (!reader || piece_of(document) != open)
-        reader.emplace(work.file(signature_phase, open = piece_of(document)), k);
-      reader->read_record(index_of(document), signatures.data() + i * k);
-    }
-    for (std::size_t i = 0; i < count; ++i) leaders.add(keys[begin + i], {signatures.data() + i * k, k});
-  }
-  sort_unique(pairs);
-  Shuffle<Pair> shuffle(work.partitions);
-  // A task verifies the pairs of documents that lie together.
-  for (const auto& pair : pairs) shuffle.add(section_of(mixed(pair.a >> 10), work.partitions), pair);
-  shuffle.write(work.file(pair_phase, partition));
+    keys.add_section(SectionReader(work.file(map_phase, p), sizeof(Key)), partition);
+  Sorter<TaskPair> pairs(scratch, work.sort_bytes);
+  Buckets buckets(work, config, pairs);
+  std::optional<Key> last;
+  bool alone = true;
+  keys.for_each([&](const Key& key) {
+    const bool same = last && key.key == last->key;
+    if (same && alone) buckets.add(*last);
+    if (same) buckets.add(key);
+    alone = !same;
+    last = key;
+  });
+  buckets.flush();
+  SectionWriter writer(work.file(pair_phase, partition), sizeof(Pair), work.partitions);
+  for_each_different(
+      pairs, [&](const TaskPair& pair) { writer.append(section_of(pair.task_hash(), work.partitions), &pair, 1); });
+  writer.commit();
 }
 
 // The shingle sets of the documents that were asked for lately.
@@ -206,18 +203,18 @@ class SetCache {
 };
 
 void verify_pairs(const DedupWork& work, const NearConfig& config, std::uint64_t partition) {
-  std::vector<Pair> pairs;
+  Sorter<PiecePair> pairs(work.scratch(near_edges, partition), work.sort_bytes);
   for (std::uint64_t p = 0; p < work.partitions; ++p)
-    SectionReader(work.file(pair_phase, p), sizeof(Pair)).append_section(partition, pairs);
-  sort_unique(pairs);
+    pairs.add_section(SectionReader(work.file(pair_phase, p), sizeof(Pair)), partition);
   SetCache cache(work, config);
-  Shuffle<Edge> edges(1);
-  for (const auto& [a, b] : pairs) {
-    const auto x = cache.get(a), y = cache.get(b);
+  SectionWriter edges(work.file(near_edges, partition), sizeof(Edge), 1);
+  for_each_different(pairs, [&](const Pair& pair) {
+    const auto x = cache.get(pair.a), y = cache.get(pair.b);
     const double s = similarity(x->set, y->set);
-    if (s >= config.threshold) edges.add(0, {a, b, x->hash, y->hash, static_cast<float>(s), 0});
-  }
-  edges.write(work.file(near_edges, partition));
+    const Edge edge{pair.a, pair.b, x->hash, y->hash, static_cast<float>(s), 0};
+    if (s >= config.threshold) edges.append(0, &edge, 1);
+  });
+  edges.commit();
 }
 
 }  // namespace

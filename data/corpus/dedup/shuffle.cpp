@@ -39,6 +39,19 @@ std::filesystem::path with_folder(std::filesystem::path path) {
   return path;
 }
 
+void read_all(const std::filesystem::path& path, int fd, std::uint64_t offset, void* out, std::size_t bytes) {
+  char* to = static_cast<char*>(out);
+  while (bytes > 0) {
+    const ssize_t count = ::pread(fd, to, bytes, static_cast<off_t>(offset));
+    if (count < 0 && errno == EINTR) continue;
+    if (count < 0) fail_user("{}: cannot be read: {}", path.string(), std::strerror(errno));
+    if (count == 0) fail_user("{}: became shorter while it was read", path.string());
+    to += count;
+    offset += static_cast<std::uint64_t>(count);
+    bytes -= static_cast<std::size_t>(count);
+  }
+}
+
 }  // namespace
 
 struct SectionWriter::Hasher {
@@ -123,16 +136,7 @@ SectionReader::SectionReader(SectionReader&& other) noexcept
       records_(other.records_) {}
 
 void SectionReader::read_at(std::uint64_t offset, void* out, std::size_t bytes) const {
-  char* to = static_cast<char*>(out);
-  while (bytes > 0) {
-    const ssize_t count = ::pread(fd_, to, bytes, static_cast<off_t>(offset));
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) fail_user("{}: cannot be read: {}", path_.string(), std::strerror(errno));
-    if (count == 0) fail_user("{}: became shorter while it was read", path_.string());
-    to += count;
-    offset += static_cast<std::uint64_t>(count);
-    bytes -= static_cast<std::size_t>(count);
-  }
+  read_all(path_, fd_, offset, out, bytes);
 }
 
 SectionWriter::Entry SectionReader::entry(std::uint64_t section) const {
@@ -154,6 +158,31 @@ void SectionReader::read_section(std::uint64_t section, const SectionWriter::Ent
 void SectionReader::read_record(std::uint64_t record, void* out) const {
   DUJIANG_CHECK(record < records_, "{}: record {} of {}", path_.string(), record, records_);
   read_at(record * record_size_, out, record_size_);
+}
+
+ScratchFile::ScratchFile(std::filesystem::path path)
+    : path_(with_folder(std::move(path))), fd_(::open(path_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) {
+  if (fd_ < 0) fail_user("{}: cannot be created: {}", path_.string(), std::strerror(errno));
+  ::unlink(path_.c_str());
+}
+
+ScratchFile::~ScratchFile() {
+  ::close(fd_);
+}
+
+void ScratchFile::append(const void* bytes, std::size_t count) {
+  const char* from = static_cast<const char*>(bytes);
+  while (count > 0) {
+    const ssize_t written = ::write(fd_, from, count);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail_user("{}: cannot be written: {}", path_.string(), std::strerror(errno));
+    from += written;
+    count -= static_cast<std::size_t>(written);
+  }
+}
+
+void ScratchFile::read(std::uint64_t offset, void* out, std::size_t count) const {
+  read_all(path_, fd_, offset, out, count);
 }
 
 }  // namespace dujiang::data

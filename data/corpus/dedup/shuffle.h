@@ -74,6 +74,23 @@ class SectionReader {
   std::uint64_t sections_ = 0, records_ = 0;
 };
 
+/// Bytes that are appended, and read back at any place until the object goes. The file loses its name as soon as it is
+/// open, so that nothing stays of it.
+class ScratchFile {
+ public:
+  /// Makes the folder where there is none. UserError naming the file.
+  explicit ScratchFile(std::filesystem::path path);
+  ~ScratchFile();
+  ScratchFile(const ScratchFile&) = delete;
+  ScratchFile& operator=(const ScratchFile&) = delete;
+  void append(const void* bytes, std::size_t count);
+  void read(std::uint64_t offset, void* out, std::size_t count) const;
+
+ private:
+  std::filesystem::path path_;
+  int fd_ = -1;
+};
+
 /// One task's records on their way to the sections.
 template <class Record>
 class Shuffle {

@@ -9,6 +9,10 @@ std::filesystem::path DedupWork::file(std::string_view phase, std::uint64_t task
   return folder / phase / std::to_string(task);
 }
 
+std::filesystem::path DedupWork::scratch(std::string_view phase, std::uint64_t task) const {
+  return folder / phase / (std::to_string(task) + ".sort");
+}
+
 std::uint32_t partitions_for(std::uint64_t pieces) {
   return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(pieces / 4, 16, 1024));
 }

@@ -27,13 +27,16 @@ struct DedupWork {
   std::uint64_t pieces = 0;
   std::uint32_t partitions = 1;                                     // results don't depend on it
   std::function<std::filesystem::path(std::uint64_t piece)> texts;  // the piece file
+  std::size_t sort_bytes = std::size_t{64} << 20;  // of records that a task sorts in memory; nor on this
 
   /// FOLDER/PHASE/TASK.
   std::filesystem::path file(std::string_view phase, std::uint64_t task) const;
+  /// FOLDER/PHASE/TASK.sort, for what doesn't fit in memory.
+  std::filesystem::path scratch(std::string_view phase, std::uint64_t task) const;
 };
 
-/// Enough partitions that one fits in memory (about the records of four pieces), few enough that reading a section of
-/// every piece's file costs little.
+/// Enough partitions that one's records fit in memory (about those of four pieces), few enough that reading a section
+/// of every piece's file costs little: at most 1,024, so that a very large corpus's are sorted through scratch files.
 std::uint32_t partitions_for(std::uint64_t pieces);
 
 /// A number of independent tasks. All of a phase's are done before the next begins; a task whose output exists is done.
