@@ -66,7 +66,8 @@ BOOST_AUTO_TEST_CASE(pairs_of_a_threshold_of_1_are_those_of_equal_signatures) {
   leaders.add(7, 1, agreeing(k - 1, 1), pairs);
   leaders.add(7, 2, agreeing(k, 1), pairs);
   leaders.add(7, 3, agreeing(k - 1, 1), pairs);
-  BOOST_TEST(pairs == (Pairs{{0, 2}, {1, 3}}), boost::test_tools::per_element());
+  leaders.add(7, 4, agreeing(k, 1), pairs);  // 2 is no leader
+  BOOST_TEST(pairs == (Pairs{{0, 2}, {1, 3}, {0, 4}}), boost::test_tools::per_element());
 }
 
 BOOST_AUTO_TEST_CASE(the_eight_likeliest_leaders_are_paired_the_earlier_first) {
@@ -78,8 +79,13 @@ BOOST_AUTO_TEST_CASE(the_eight_likeliest_leaders_are_paired_the_earlier_first) {
   signatures.push_back(agreeing(k, 1));
   const Pairs expected{{4, 11}, {1, 11}, {3, 11}, {8, 11}, {6, 11}, {9, 11}, {0, 11}, {2, 11}};
   BOOST_TEST(pairs_of_last(signatures) == expected, boost::test_tools::per_element());
+  // Of nine the last one goes.
+  signatures.erase(signatures.begin());
+  BOOST_TEST(
+      pairs_of_last(signatures) == (Pairs{{3, 10}, {0, 10}, {2, 10}, {7, 10}, {5, 10}, {8, 10}, {1, 10}, {6, 10}}),
+      boost::test_tools::per_element());
   // With fewer than eight all are.
-  signatures.erase(signatures.begin(), signatures.begin() + 4);
+  signatures.erase(signatures.begin(), signatures.begin() + 3);
   BOOST_TEST(pairs_of_last(signatures) == (Pairs{{0, 7}, {4, 7}, {2, 7}, {5, 7}, {3, 7}, {1, 7}}),
              boost::test_tools::per_element());
 }
@@ -102,12 +108,12 @@ BOOST_AUTO_TEST_CASE(a_bucket_knows_no_leaders_of_the_one_before) {
   Leaders leaders(k, threshold);
   Pairs pairs;
   for (const std::uint64_t key : {0, 1, 2}) {
-    for (std::size_t d = 0; d < 50; ++d) {
+    for (std::size_t d = 0; d < 20; ++d) {
       leaders.add(key, 100 * key + d, Signature(k, static_cast<std::uint8_t>(d)), pairs);
       BOOST_TEST(pairs.empty());
     }
-    leaders.add(key, 100 * key + 99, Signature(k, 49), pairs);
-    BOOST_TEST(pairs == (Pairs{{100 * key + 49, 100 * key + 99}}), boost::test_tools::per_element());
+    leaders.add(key, 100 * key + 99, Signature(k, 19), pairs);
+    BOOST_TEST(pairs == (Pairs{{100 * key + 19, 100 * key + 99}}), boost::test_tools::per_element());
     pairs.clear();
   }
 }
