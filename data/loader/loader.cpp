@@ -53,7 +53,8 @@ bool DataLoader::next(Batch& batch) {
     std::swap(batch, ready_.front());
     spare_.push_back(std::move(ready_.front()));  // the caller's old memory serves again
     ready_.pop_front();
-    changed_.notify_all();
+    lock.unlock();  // first, or who is woken waits for it
+    changed_.notify_one();
   }
   next_sequence_ += config_.global_batch;
   return true;
@@ -63,19 +64,19 @@ void DataLoader::produce(std::int64_t sequence) {
   try {
     for (;; sequence += config_.global_batch) {
       Batch batch;
-      {
-        std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return stopping_ || ready_.size() < static_cast<std::size_t>(prefetch_); });
-        if (stopping_) return;
-        if (!spare_.empty()) {
-          batch = std::move(spare_.front());
-          spare_.pop_front();
-        }
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [&] { return stopping_ || ready_.size() < static_cast<std::size_t>(prefetch_); });
+      if (stopping_) return;
+      if (!spare_.empty()) {
+        batch = std::move(spare_.back());
+        spare_.pop_back();
       }
+      lock.unlock();
       sequences_->fill(sequence + config_.first, config_.count, batch, config_.stride);
-      const std::scoped_lock lock(mutex_);
+      lock.lock();
       ready_.push_back(std::move(batch));
-      changed_.notify_all();
+      lock.unlock();
+      changed_.notify_one();
     }
   } catch (...) {
     const std::scoped_lock lock(mutex_);

@@ -1,5 +1,6 @@
 #include "data/shard/dataset.h"
 
+#include <unistd.h>
 #include <xxhash.h>
 
 #include <algorithm>
@@ -46,6 +47,10 @@ Dataset::Dataset(const std::filesystem::path& folder, const std::string& split, 
     fingerprints_.push_back(fmt::format("{:016x}", XXH3_64bits_digest(identity.get())));
   };
   identify(fmt::format("{} {} {}", shard_format_version, info_.vocab_size, info_.tokenizer_sha256));
+  const std::int64_t memory = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
+  std::int64_t bytes = 0;
+  for (const auto& row : manifest.shards) bytes += row.split == split ? row.bytes : 0;
+  options.read_ahead &= bytes <= memory / 2;
   for (const auto& row : manifest.shards) {
     if (row.split != split) continue;
     shards_.push_back(open_shard(folder, manifest, row, options));

@@ -16,7 +16,8 @@ namespace dujiang::data {
 class Dataset {
  public:
   /// Reads the manifest and opens the split's shards. UserError naming the file: no manifest, no such split, a shard
-  /// that is missing, truncated, of another tokenizer or with other counts than the manifest says.
+  /// that is missing, truncated, of another tokenizer or with other counts than the manifest says. Files that take
+  /// more than half of the machine's memory are not read ahead.
   Dataset(const std::filesystem::path& folder, const std::string& split, ReadOptions options = {});
 
   const std::filesystem::path& folder() const { return folder_; }

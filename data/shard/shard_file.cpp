@@ -122,6 +122,16 @@ const std::uint8_t* ShardFile::place(hid_t column, hid_t type, std::int64_t byte
   return offset % H5Tget_size(type) == 0 ? mapping_->bytes().data() + offset : nullptr;
 }
 
+void ShardFile::read_ahead(const std::uint8_t* first, std::int64_t count) const {
+  const int fd = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return;
+  // Reads into memory of our own: a kernel reads further and in larger pages for them than on advice or page faults.
+  std::vector<std::uint8_t> buffer(static_cast<std::size_t>(block_bytes));
+  for (auto at = first - mapping_->bytes().data(), end = at + count; at < end; at += block_bytes)
+    if (::pread(fd, buffer.data(), static_cast<std::size_t>(std::min(block_bytes, end - at)), at) <= 0) break;
+  ::close(fd);
+}
+
 const void* ShardFile::load(const char* name, const std::vector<std::int64_t>& sizes, hid_t type, std::size_t bytes) {
   Hdf5Handle handle = column(name, sizes);
   if (const auto* at = place(handle, type, static_cast<std::int64_t>(bytes))) return at;
@@ -133,15 +143,21 @@ const void* ShardFile::load(const char* name, const std::vector<std::int64_t>& s
 }
 
 TokenColumn::TokenColumn(ShardFile& file, const char* name, const char* checksums_name, hid_t type, std::int64_t tokens,
-                         bool verify)
-    : file_(&file), name_(name), tokens_(tokens), width_(static_cast<std::int64_t>(H5Tget_size(type))) {
+                         ReadOptions options)
+    : file_(&file),
+      name_(name),
+      tokens_(tokens),
+      width_(static_cast<std::int64_t>(H5Tget_size(type))),
+      verify_(options.verify_blocks) {
   column_ = file.column(name, {tokens});
   Hdf5Handle stored(H5Dget_type(column_), H5Tclose);
   if (H5Tequal(stored, type) <= 0) file.bad(fmt::format("/{} is of another type than its {} bytes", name, width_));
   mapped_ = file.place(column_, type, tokens * width_);
   const std::int64_t blocks = (tokens * width_ + block_bytes - 1) / block_bytes;
   checksums_ = file.load<std::uint64_t>(checksums_name, {blocks});
-  if (verify) seen_ = std::make_unique<std::atomic<std::uint32_t>[]>(static_cast<std::size_t>(blocks / 32 + 1));
+  ahead_ = mapped_ && options.read_ahead;
+  if (verify_ || ahead_)
+    seen_ = std::make_unique<std::atomic<std::uint32_t>[]>(static_cast<std::size_t>(blocks / window_blocks + 1));
   if (mapped_)
     column_ = {};
   else
@@ -159,7 +175,20 @@ std::vector<std::uint8_t> TokenColumn::fetch(std::int64_t first, std::int64_t co
   return bytes;
 }
 
+void TokenColumn::first_use(std::int64_t block) const {
+  if (verify_) return verify_block(block);
+  read_ahead(block);
+  set_seen(block);
+}
+
+void TokenColumn::read_ahead(std::int64_t block) const {
+  if (seen_[block / window_blocks].load(std::memory_order_relaxed) != 0) return;
+  const std::int64_t start = block / window_blocks * window_blocks * block_bytes;
+  file_->read_ahead(mapped_ + start, std::min(window_blocks * block_bytes, tokens_ * width_ - start));
+}
+
 void TokenColumn::verify_block(std::int64_t block) const {
+  if (ahead_) read_ahead(block);
   const std::int64_t start = block * block_bytes, size = std::min(block_bytes, tokens_ * width_ - start);
   const auto rows =
       fmt::format("/{}: block {} (tokens [{}, {}))", name_, block, start / width_, (start + size) / width_);
@@ -185,7 +214,7 @@ void TokenColumn::verify_block(std::int64_t block) const {
         fmt::format("{} does not match its checksum: the file was altered or damaged; make it again or copy it "
                     "anew",
                     rows));
-  if (seen_) seen_[block >> 5].fetch_or(1u << (block & 31), std::memory_order_relaxed);
+  if (seen_) set_seen(block);
 }
 
 }  // namespace dujiang::data

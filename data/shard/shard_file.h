@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "data/shard/hdf5_handle.h"
+#include "data/shard/shard_reader.h"
 #include "framework/base/check.h"
 
 namespace dujiang::data {
@@ -48,6 +49,8 @@ class ShardFile {
   std::int64_t length(const char* name) const;
   /// Where the column lies in the mapping; null when HDF5 keeps it elsewhere or otherwise.
   const std::uint8_t* place(hid_t column, hid_t type, std::int64_t bytes) const;
+  /// Has the disk bring in mapped bytes, in large reads. A hint: what fails is found where they are used.
+  void read_ahead(const std::uint8_t* first, std::int64_t count) const;
   /// A whole column; valid while this lives.
   template <class T>
   std::span<const T> load(const char* name, const std::vector<std::int64_t>& sizes) {
@@ -76,9 +79,8 @@ class ShardFile {
 class TokenColumn {
  public:
   TokenColumn() = default;
-  /// With `verify`, a block's checksum is checked before its first use.
   TokenColumn(ShardFile& file, const char* name, const char* checksums_name, hid_t type, std::int64_t tokens,
-              bool verify);
+              ReadOptions options);
 
   bool present() const { return file_ != nullptr; }
   bool mapped() const { return mapped_ != nullptr; }
@@ -90,7 +92,8 @@ class TokenColumn {
     if (seen_) {
       const std::int64_t last = ((first + count) * width_ - 1) >> block_shift;
       for (std::int64_t block = first * width_ >> block_shift; block <= last; ++block)
-        if (!(seen_[block >> 5].load(std::memory_order_relaxed) >> (block & 31) & 1)) verify_block(block);
+        if (!(seen_[block / window_blocks].load(std::memory_order_relaxed) >> block % window_blocks & 1))
+          first_use(block);
     }
     if (mapped_) return use(mapped_ + first * width_);
     const auto bytes = fetch(first, count);
@@ -106,6 +109,13 @@ class TokenColumn {
 
  private:
   static constexpr int block_shift = 20;
+  static constexpr std::int64_t window_blocks = 32;
+  void first_use(std::int64_t block) const;
+  /// The block's window, unless a block of it has been seen.
+  void read_ahead(std::int64_t block) const;
+  void set_seen(std::int64_t block) const {
+    seen_[block / window_blocks].fetch_or(1u << block % window_blocks, std::memory_order_relaxed);
+  }
   std::vector<std::uint8_t> fetch(std::int64_t first, std::int64_t count) const;
 
   const ShardFile* file_ = nullptr;
@@ -114,7 +124,8 @@ class TokenColumn {
   const std::uint8_t* mapped_ = nullptr;  // or else:
   Hdf5Handle column_, type_;
   std::span<const std::uint64_t> checksums_;
-  std::unique_ptr<std::atomic<std::uint32_t>[]> seen_;  // a bit per block, where blocks are to be verified
+  bool verify_ = false, ahead_ = false;
+  std::unique_ptr<std::atomic<std::uint32_t>[]> seen_;  // a bit per block, a word per window; with verify_ or ahead_
 };
 
 }  // namespace dujiang::data

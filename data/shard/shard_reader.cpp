@@ -62,12 +62,11 @@ ShardReader::Impl::Impl(const std::filesystem::path& path, ReadOptions options) 
     file.bad("the columns of /sources differ in length");
   for (std::size_t i = 0; i < names.size(); ++i) info.sources.push_back({names[i], licences[i], sha256s[i]});
 
-  const bool verify = options.verify_blocks;
   ids = {file,   "tokens", "block_xxh3", token_bytes(info.vocab_size) == 2 ? H5T_STD_U16LE : H5T_STD_U32LE,
-         tokens, verify};
+         tokens, options};
   if (file.has("token/loss_weight"))
-    weights = {file, "token/loss_weight", "token/loss_weight_xxh3", H5T_IEEE_F32LE, tokens, verify};
-  if (file.has("token/label")) labels = {file, "token/label", "token/label_xxh3", H5T_STD_I32LE, tokens, verify};
+    weights = {file, "token/loss_weight", "token/loss_weight_xxh3", H5T_IEEE_F32LE, tokens, options};
+  if (file.has("token/label")) labels = {file, "token/label", "token/label_xxh3", H5T_STD_I32LE, tokens, options};
 
   offsets = file.load<std::uint64_t>("doc_offsets", {documents + 1});
   if (offsets.front() != 0 || offsets.back() != static_cast<std::uint64_t>(tokens))

@@ -18,6 +18,9 @@ struct ReadOptions {
   /// Check each 1 MiB block's checksum before its first use. A file that has become shorter since it was opened is then
   /// an error as long as the block has not been used; afterwards, and without the checks, it raises SIGBUS.
   bool verify_blocks = true;
+  /// Read 32 MiB at once, from the disk, where the first block of them is used: much faster when all of them fit in
+  /// memory, a waste when they do not.
+  bool read_ahead = true;
   bool map = true;  ///< false: H5Dread only (for file systems that cannot map)
 };
 
