@@ -187,6 +187,23 @@ BOOST_AUTO_TEST_CASE(merges_are_those_of_counting_anew) {
   }
 }
 
+// Quadratic time would be hours here.
+BOOST_AUTO_TEST_CASE(learning_from_ten_megabytes_without_spaces_takes_linear_time) {
+  const Philox random(7, stream_of("test_train_tokenizer"));
+  std::uint64_t at = 0;
+  std::string han, latin;
+  while (han.size() < 10'000'000) append_utf8(han, static_cast<char32_t>(0x4E00 + uneven(random, at, 3000)));
+  while (latin.size() < 3'000'000) latin += static_cast<char>('a' + random.below(at++, 3));
+  const std::string one(3'000'000, 'a');  // each merge halves it, until two tokens are left
+  const std::pair<std::string, std::size_t> cases[] = {{han, 3000}, {latin, 3000}, {one, 20}};
+  for (const auto& [text, expected] : cases) {
+    const std::vector<std::string_view> texts{text};
+    const auto pieces = count_pieces(Pretokenizer(PretokenizerKind::qwen2), texts, 1);
+    BOOST_REQUIRE_EQUAL(pieces.size(), 1u);
+    BOOST_TEST(learn_merges({.merges = 3000, .max_token_chars = 0}, pieces).size() == expected);
+  }
+}
+
 BOOST_AUTO_TEST_CASE(no_token_is_longer_than_allowed) {
   std::string text;
   for (int i = 0; i < 50; ++i) text += "版权所有未经许可不得转载本站全部原创内容违者必究 ";
