@@ -60,7 +60,7 @@ PieceResult filter(const BuildConfig& config, const InputPlan& plan, const RawPi
     document.file = piece.files[d];
     std::optional<Rejected> rejected;
     if (auto why = extract_text(*source.extract, raw, document, out.ledger.of(piece.source)[0])) {
-      if (config.strict)
+      if (config.strict && why->rule != "empty")  // that was read well, and there is nothing in it
         fail_user("{}: line {}, byte {}: {}: {}; mend the file, or set data.strict: false to leave such documents out",
                   printable_path(path), raw.line, raw.offset, why->rule, why->detail);
       rejected = Rejected{extract, std::move(*why)};
