@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "comm/bootstrap.h"
-#include "data/corpus/filter/contamination.h"
 #include "data/corpus/filter/document_filter.h"
 #include "data/corpus/filter/line_filter.h"
 #include "data/corpus/filter/privacy.h"
@@ -27,8 +26,27 @@ data::FilterProfile profile_for(const train::DataSection& data, const train::Sou
                        [&](const auto& profile) { return profile.name == source.profile; });
 }
 
+// Sources whose text is cleaned alike share an index.
+std::unique_ptr<data::ContaminationFilter> contamination_filter(const train::DataSection& data,
+                                                                const std::vector<data::BuildSource>& sources) {
+  std::vector<std::shared_ptr<const data::ContaminationIndex>> indexes;
+  for (std::size_t s = 0; s < sources.size(); ++s) {
+    const data::ExtractConfig& own = data.sources[s].extract;
+    const auto alike = std::ranges::find_if(data.sources, [&](const train::SourceSection& other) {
+      return other.extract.simplify == own.simplify && other.extract.normalise == own.normalise;
+    });
+    const auto first = static_cast<std::size_t>(alike - data.sources.begin());
+    indexes.push_back(
+        first < s ? indexes[first]
+                  : std::make_shared<const data::ContaminationIndex>(
+                        data.contamination, [&](std::string&& text) { return sources[s].extract->clean(text); }));
+  }
+  return std::make_unique<data::ContaminationFilter>(std::move(indexes), data.contamination.max_share);
+}
+
 std::shared_ptr<const data::StepChain> steps_of(const train::DataSection& data,
-                                                const std::vector<data::FilterProfile>& profiles) {
+                                                const std::vector<data::FilterProfile>& profiles,
+                                                const std::vector<data::BuildSource>& sources) {
   std::vector<std::unique_ptr<data::Step>> steps;
   steps.push_back(std::make_unique<data::LineFilter>(profiles));
   steps.push_back(std::make_unique<data::DocumentFilter>(profiles));
@@ -36,9 +54,7 @@ std::shared_ptr<const data::StepChain> steps_of(const train::DataSection& data,
   if (!data.quality_model.empty())
     steps.push_back(std::make_unique<data::QualityFilter>(
         std::make_shared<const data::QualityModel>(data::QualityModel::load(data.quality_model)), profiles));
-  if (!data.contamination.evaluations.empty())
-    steps.push_back(std::make_unique<data::ContaminationFilter>(
-        std::make_shared<const data::ContaminationIndex>(data.contamination), data.contamination.max_share));
+  if (!data.contamination.evaluations.empty()) steps.push_back(contamination_filter(data, sources));
   steps.push_back(std::make_unique<data::PrivacyFilter>(profiles));
   if (!data.words.empty()) steps.push_back(std::make_unique<data::WordFilter>(data.words));
   return std::make_shared<const data::StepChain>(std::move(steps));
@@ -72,7 +88,7 @@ data::BuildConfig build_config(const train::Config& config) {
                              .min_chars = static_cast<std::int64_t>(profiles.back().document.min_chars)});
     build.dedup.clusters.priority.push_back(source.weight);
   }
-  build.steps = steps_of(data, profiles);
+  build.steps = steps_of(data, profiles, build.sources);
   if (data.repeated_lines.drop) build.repeated_lines = data.repeated_lines;
   auto priority = std::move(build.dedup.clusters.priority);
   build.dedup = data.dedup;
@@ -104,6 +120,13 @@ std::unique_ptr<data::CorpusBuild> begin_build(const train::Config& config, comm
     progress.update([&] { return line; });
   };
   return std::make_unique<data::CorpusBuild>(build_config(config), config.data.path, team, say);
+}
+
+std::vector<data::EvaluationFile> evaluation_files(const data::CorpusBuild& build) {
+  const data::StepChain& steps = *build.config().steps;
+  for (std::size_t i = 0; i < steps.size(); ++i)
+    if (const auto* filter = dynamic_cast<const data::ContaminationFilter*>(&steps.step(i))) return filter->files();
+  return {};
 }
 
 bool ChosenText::next(Document& out) {

@@ -3,8 +3,10 @@
 
 #include <memory>
 #include <string_view>
+#include <vector>
 
 #include "comm/communicator.h"
+#include "data/corpus/filter/contamination.h"
 #include "data/corpus/pipeline/corpus_build.h"
 #include "framework/train/config.h"
 #include "launch/command.h"
@@ -19,6 +21,9 @@ std::unique_ptr<comm::Communicator> builders(const train::Config& config);
 /// the same documents. Both other arguments outlive it.
 std::unique_ptr<data::CorpusBuild> begin_build(const train::Config& config, comm::Communicator& communicator,
                                                Progress& progress);
+
+/// The evaluation texts that its documents are compared with.
+std::vector<data::EvaluationFile> evaluation_files(const data::CorpusBuild& build);
 
 /// The documents that stay one after the other, in the order of the input. After choose().
 class ChosenText {

@@ -9,6 +9,9 @@
 #include "launch/data_commands.h"
 
 namespace dujiang::launch {
+
+using nlohmann::json;
+
 namespace {
 
 struct VerifyOptions {
@@ -38,6 +41,16 @@ void add_data_verify(CLI::App& group, Action& action) {
 }
 
 }  // namespace
+
+json evaluations_met(const json& build) {
+  const auto ledger = build.at("ledger").get<data::Ledger>();
+  data::Met met;
+  for (std::size_t i = 0; i < ledger.steps().size(); ++i)
+    if (ledger.steps()[i] == "contamination") met = ledger.total(i).met;
+  json files = build.value("evaluations", json::array());
+  for (json& file : files) file["met"] = met[file.at("file").get<std::string>()].size();
+  return files;
+}
 
 std::string account_table(const data::Ledger& ledger) {
   std::string text = fmt::format("{:<16} {:<24} {:>12} {:>12} {:>10}\n", "step", "rule", "documents", "MB", "hits");

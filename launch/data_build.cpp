@@ -53,9 +53,9 @@ json json_of(const data::SplitCounts& counts) {
   return {{"documents", counts.documents}, {"bytes", counts.bytes}, {"tokens", counts.tokens}};
 }
 
-json json_of(const train::Config& config, const data::ShardReport& shards) {
+json json_of(const train::Config& config, const data::CorpusBuild& build, const data::ShardReport& shards) {
   const data::ChoiceReport& choice = shards.choice;
-  json sources = json::array(), kept = json::object(), faults = json::array();
+  json sources = json::array(), faults = json::array(), evaluations = json::array();
   for (std::size_t s = 0; s < config.data.sources.size(); ++s) {
     const auto& source = config.data.sources[s];
     sources.push_back({{"name", source.name},
@@ -67,11 +67,14 @@ json json_of(const train::Config& config, const data::ShardReport& shards) {
   }
   for (const auto& fault : choice.faults)
     faults.push_back({{"rule", fault.rule}, {"offset", fault.offset}, {"message", fault.message}});
+  for (const auto& file : evaluation_files(build))
+    evaluations.push_back({{"file", file.file}, {"items", file.items}, {"too_short", file.too_short}});
   return {{"files", choice.files},
           {"input_bytes", choice.input_bytes},
           {"faults", faults},
           {"ledger", choice.ledger},
           {"sources", sources},
+          {"evaluations", evaluations},
           {"twins", choice.twins},
           {"clusters", choice.clusters},
           {"train", json_of(shards.total(shards.train))},
@@ -119,7 +122,7 @@ int run(const BuildOptions& options) {
                                           {config.data.shard_tokens, options.keep_text});
   if (!build->team().leads()) return 0;
 
-  json object = json_of(config, shards);
+  json object = json_of(config, *build, shards);
   object["seconds"] = progress.seconds();
   object["processes"] = build->team().size;
   write_file(folder / "build.json", object.dump(2) + "\n");

@@ -62,6 +62,17 @@ std::string sources(const json& build) {
   return text;
 }
 
+// How much of the evaluation files the input had.
+std::string evaluations(const json& files) {
+  if (files.empty()) return {};
+  std::string text = fmt::format("\n{:<40} {:>10} {:>10} {:>10}\n", "evaluation items", "all", "too short", "met");
+  for (const json& file : files)
+    text += fmt::format("{:<40} {:>10} {:>10} {:>10}\n", file.at("file").get<std::string>(),
+                        file.at("items").get<std::int64_t>(), file.at("too_short").get<std::int64_t>(),
+                        file.at("met").get<std::int64_t>());
+  return text;
+}
+
 // The first rejected documents of each rule, or of one.
 std::string examples(const StatsOptions& options, json& object) {
   std::map<std::string, json> found;
@@ -113,7 +124,8 @@ int stats(const StatsOptions& options) {
     text += fmt::format("held out: {} documents; an order-0 model of characters needs {:.3f} bits per byte\n",
                         object["held_out_documents"].get<std::int64_t>(),
                         object["held_out_order0_bits_per_byte"].get<double>());
-    text += sources(build) + "\n" + account_table(build.at("ledger").get<data::Ledger>());
+    object["evaluations"] = evaluations_met(build);
+    text += sources(build) + evaluations(object["evaluations"]) + "\n" + account_table(build.at("ledger").get<data::Ledger>());
   }
   if (options.examples > 0 || !options.rule.empty()) text += examples(options, object);
   options.report.print(text, object);

@@ -3,6 +3,13 @@
 #include "framework/base/check.h"
 
 namespace dujiang::data {
+namespace {
+
+void join(Met& all, const Met& more) {
+  for (const auto& [list, items] : more) all[list].insert(items.begin(), items.end());
+}
+
+}  // namespace
 
 Counts& Counts::operator+=(const Counts& other) {
   documents += other.documents;
@@ -21,6 +28,7 @@ StepAccount& StepAccount::operator+=(const StepAccount& other) {
   in += other.in;
   out += other.out;
   for (const auto& [rule, counts] : other.rules) rules[rule] += counts;
+  join(met, other.met);
   return *this;
 }
 
@@ -44,13 +52,21 @@ void Tally::took(std::string_view rule, std::int64_t hits, std::int64_t bytes) {
   found->second.bytes += bytes;
 }
 
+void Tally::met(std::string_view list, std::uint32_t item) {
+  auto found = met_.find(list);
+  if (found == met_.end()) found = met_.emplace(list, std::set<std::uint32_t>{}).first;
+  found->second.insert(item);
+}
+
 std::optional<Rejected> StepChain::apply(TextDocument& document, std::vector<StepAccount>& accounts) const {
   DUJIANG_CHECK(accounts.size() == steps_.size(), "{} accounts for {} steps", accounts.size(), steps_.size());
   for (std::size_t i = 0; i < steps_.size(); ++i) {
     const auto before = static_cast<std::int64_t>(document.text.size());
     accounts[i].in += {1, before};
     Tally tally;
-    if (auto why = steps_[i]->apply(document, tally)) {
+    auto why = steps_[i]->apply(document, tally);
+    join(accounts[i].met, tally.met());
+    if (why) {
       accounts[i].rules[why->rule].documents += {1, before};
       return Rejected{steps_[i]->name(), std::move(*why)};
     }

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,10 +40,14 @@ struct RuleCounts {
   RuleCounts& operator+=(const RuleCounts& other);
 };
 
+/// What a step met of its own lists in documents that stay or go: numbers of items, by the list's name.
+using Met = std::map<std::string, std::set<std::uint32_t>, std::less<>>;
+
 /// One step's account. Sums of accounts are accounts.
 struct StepAccount {
   Counts in, out;
   std::map<std::string, RuleCounts, std::less<>> rules;
+  Met met{};
   StepAccount& operator+=(const StepAccount& other);
   /// Error naming step and figures unless in = out + what the rules took, in documents and in bytes.
   void check(std::string_view step) const;
@@ -53,10 +58,14 @@ class Tally {
  public:
   /// `hits` lines or places under a rule, by which the text became `bytes` shorter (negative: longer).
   void took(std::string_view rule, std::int64_t hits, std::int64_t bytes);
+  /// An item of one of the step's lists.
+  void met(std::string_view list, std::uint32_t item);
   const std::map<std::string, RuleCounts, std::less<>>& rules() const { return rules_; }
+  const Met& met() const { return met_; }
 
  private:
   std::map<std::string, RuleCounts, std::less<>> rules_;
+  Met met_;
 };
 
 /// One step: a function of the document alone. apply() may be called from several threads at once.
@@ -65,7 +74,7 @@ class Step {
   virtual ~Step() = default;
   virtual std::string_view name() const = 0;
   /// Changes the document and tells `tally` of every byte, or gives the reason for which the document goes (then what
-  /// it told and changed does not count).
+  /// it took and changed does not count).
   virtual std::optional<Rejection> apply(TextDocument& document, Tally& tally) const = 0;
 };
 
@@ -83,6 +92,7 @@ class StepChain {
   std::optional<Rejected> apply(TextDocument& document, std::vector<StepAccount>& accounts) const;
   std::size_t size() const { return steps_.size(); }
   std::string_view name(std::size_t i) const { return steps_[i]->name(); }
+  const Step& step(std::size_t i) const { return *steps_[i]; }
 
  private:
   std::vector<std::unique_ptr<Step>> steps_;

@@ -25,6 +25,7 @@ struct NormaliseConfig {
   int ruler_run = 8;        // longest run of one sign that also draws lines: - = _ * # . … — ─ (0: any length)
   bool trailing_blanks = true;  // at the ends of lines
   int blank_lines = 1;          // longest run of them between lines, none at both ends (-1: any, everywhere)
+  bool operator==(const NormaliseConfig&) const = default;
 };
 
 /// Every rule off.

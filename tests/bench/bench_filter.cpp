@@ -90,7 +90,9 @@ int main(int argc, char** argv) {
             texts);
     const ContaminationConfig evaluation{.evaluations = {{folder.write("items.txt", items)}}};
     measure("contamination",
-            one(std::make_unique<ContaminationFilter>(std::make_shared<ContaminationIndex>(evaluation), 0)), texts);
+            one(std::make_unique<ContaminationFilter>(
+                std::vector{std::make_shared<const ContaminationIndex>(evaluation)}, 0)),
+            texts);
     QualityReport report;
     const auto model = std::make_shared<QualityModel>(train_quality(
         std::span(texts).first(samples), std::span(texts).subspan(samples, samples), {.epochs = 1}, report));

@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "data/corpus/read/extract.h"
 #include "tests/data/filter_cases.h"
 #include "tests/support/messages.h"
 #include "tests/support/temp_folder.h"
@@ -14,7 +15,8 @@ namespace {
 Outcome judged(const ContaminationConfig& config, std::string text) {
   return run(
       [&] {
-        return std::make_unique<ContaminationFilter>(std::make_shared<ContaminationIndex>(config), config.max_share);
+        return std::make_unique<ContaminationFilter>(std::vector{std::make_shared<const ContaminationIndex>(config)},
+                                                     config.max_share);
       },
       std::move(text));
 }
@@ -119,6 +121,49 @@ BOOST_AUTO_TEST_CASE(items_of_json_lines_are_made_of_their_fields) {
   const ContaminationConfig config{.evaluations = {{file, {"question", "A"}}}};
   BOOST_TEST(judged(config, han(10) + han(3, 50)).rule() == "contaminated");
   BOOST_TEST(judged(config, han(13, 200)).why->detail == file + " line 2: 1 of 8 n-grams");
+}
+
+BOOST_AUTO_TEST_CASE(items_that_were_met_are_told_whether_the_document_stays_or_goes) {
+  const TempFolder folder;
+  const std::string a = folder.write("a.txt", han(22) + "\n" + han(5) + "\n\n" + han(20, 100) + "\n"),
+                    b = folder.write("b.txt", han(20, 200) + "\n" + han(13, 300) + "\n");
+  ContaminationConfig config{.evaluations = {{a}, {b}}, .max_share = 0.5};
+  const Met met = judged(config, han(15) + "。" + han(20, 200)).account.met;
+  BOOST_TEST((met == Met{{a, {1}}, {b, {1}}}));
+  BOOST_TEST((judged(config, han(13) + "。" + han(13, 100)).account.met == Met{{a, {1, 4}}}));
+  BOOST_TEST(judged(config, han(12)).account.met.empty());
+  StepAccount sum, more;
+  sum.met = {{a, {4}}};
+  more.met = met;
+  BOOST_TEST(((sum += more).met == Met{{a, {1, 4}}, {b, {1}}}));
+  const auto files = ContaminationFilter(std::vector{std::make_shared<const ContaminationIndex>(config)}, 0).files();
+  BOOST_TEST((files[0].file == a && files[0].items == 3 && files[0].too_short == 1));
+  BOOST_TEST((files[1].file == b && files[1].items == 2 && files[1].too_short == 0));
+}
+
+BOOST_AUTO_TEST_CASE(items_are_cleaned_as_each_sources_text_is) {
+  const TempFolder folder;
+  const ContaminationConfig config{
+      .evaluations = {{folder.write(
+          "eval.txt", "明月幾時有&#65292;把酒問青天&#12290;不知天上宮闕\n一二三&amp;四五六七八九十十二\n")}}};
+  const Extractor plain({}), simplifying({.simplify = "t2s"});
+  const auto index = [&](const Extractor& extract) {
+    return std::make_shared<const ContaminationIndex>(config, [&](std::string&& text) { return extract.clean(text); });
+  };
+  const ContaminationFilter filter({index(plain), index(simplifying)}, 0);
+  const auto rule = [&](std::uint32_t source, const char* text) {
+    TextDocument document;
+    document.source = source;
+    document.text = text;
+    Tally tally;
+    const auto why = filter.apply(document, tally);
+    return why ? why->rule : "";
+  };
+  BOOST_TEST(rule(0, "明月幾時有，把酒問青天。不知天上宮闕") == "contaminated");
+  BOOST_TEST(rule(0, "明月几时有，把酒问青天。不知天上宫阙") == "");
+  BOOST_TEST(rule(1, "明月几时有，把酒问青天。不知天上宫阙") == "contaminated");
+  // The entity's letters count as little as its sign.
+  BOOST_TEST(filter.files()[0].too_short == 1);
 }
 
 BOOST_AUTO_TEST_CASE(evaluations_that_cannot_be_used_are_named) {

@@ -66,18 +66,19 @@ void ContaminationIndex::n_grams(std::string_view text, Found&& found) const {
   }
 }
 
-ContaminationIndex::ContaminationIndex(const ContaminationConfig& config) : n_(static_cast<std::size_t>(config.n)) {
+ContaminationIndex::ContaminationIndex(const ContaminationConfig& config, const Clean& clean)
+    : n_(static_cast<std::size_t>(config.n)) {
   if (config.n < 2 || config.n > 1000) fail_user("contamination: n must lie in [2, 1000], found {}", config.n);
   if (config.max_items < 1) fail_user("contamination: max_items must be at least 1, found {}", config.max_items);
   if (!(config.max_share >= 0 && config.max_share <= 1)) {
     fail_user("contamination: max_share must lie in [0, 1], found {}", config.max_share);
   }
   std::vector<std::pair<std::uint64_t, std::uint32_t>> grams;
-  for (const auto& evaluation : config.evaluations) add(evaluation, grams);
+  for (const auto& evaluation : config.evaluations) add(evaluation, clean, grams);
   build(std::move(grams), config.max_items);
 }
 
-void ContaminationIndex::add(const EvaluationConfig& config,
+void ContaminationIndex::add(const EvaluationConfig& config, const Clean& clean,
                              std::vector<std::pair<std::uint64_t, std::uint32_t>>& grams) {
   const std::string& path = config.file;
   const bool json = path.ends_with(".jsonl") || path.ends_with(".ndjson");
@@ -112,6 +113,7 @@ void ContaminationIndex::add(const EvaluationConfig& config,
     } else {
       text = line;
     }
+    if (clean) text = clean(std::move(text));
     const auto item = static_cast<std::uint32_t>(items_.size());
     const std::size_t before = grams.size();
     n_grams(text, [&](std::uint64_t hash) { grams.emplace_back(hash, item); });
@@ -184,10 +186,20 @@ std::vector<ContaminationIndex::Met> ContaminationIndex::find(std::string_view t
   return met;
 }
 
+std::vector<EvaluationFile> ContaminationFilter::files() const {
+  auto files = indexes_.front()->files();
+  for (const auto& index : indexes_)
+    for (std::size_t i = 0; i < files.size(); ++i)
+      files[i].too_short = std::max(files[i].too_short, index->files()[i].too_short);
+  return files;
+}
+
 std::optional<Rejection> ContaminationFilter::apply(TextDocument& document, Tally& tally) const {
   constexpr std::size_t most_named = 10;
-  const auto met = index_->find(document.text);
+  const ContaminationIndex& index = *indexes_.at(document.source);
+  const auto met = index.find(document.text);
   if (met.empty()) return std::nullopt;
+  for (const auto& item : met) tally.met(index.files()[item.file].file, item.item);
   const double share = static_cast<double>(met[0].matched) / met[0].n_grams;
   if (share <= max_share_) {
     tally.took("contaminated", static_cast<std::int64_t>(met.size()), 0);
@@ -196,8 +208,8 @@ std::optional<Rejection> ContaminationFilter::apply(TextDocument& document, Tall
   std::string detail;
   for (std::size_t i = 0; i < std::min(met.size(), most_named); ++i) {
     const auto& [file, item, matched, n_grams] = met[i];
-    detail += fmt::format("{}{} line {}: {} of {} n-grams", i == 0 ? "" : "; ", index_->files()[file].file, item,
-                          matched, n_grams);
+    detail += fmt::format("{}{} line {}: {} of {} n-grams", i == 0 ? "" : "; ", index.files()[file].file, item, matched,
+                          n_grams);
   }
   return Rejection{"contaminated", share, max_share_, std::move(detail)};
 }

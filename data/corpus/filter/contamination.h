@@ -2,6 +2,7 @@
 // Documents that hold evaluation texts: found by n-grams over letters and digits.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -32,8 +33,11 @@ struct EvaluationFile {
 
 class ContaminationIndex {
  public:
+  using Clean = std::function<std::string(std::string&&)>;
+
   /// UserError naming file and line: unreadable, not UTF-8, not JSON, no field, nothing that could be found.
-  explicit ContaminationIndex(const ContaminationConfig& config);
+  /// `clean` makes of an item what the pipeline makes of such a text; none: it stays as it is.
+  explicit ContaminationIndex(const ContaminationConfig& config, const Clean& clean = {});
 
   struct Met {
     std::uint32_t file, item;        // into files(); the line, from 1
@@ -51,7 +55,8 @@ class ContaminationIndex {
     std::uint64_t hash = 0;
     std::uint32_t begin = 0, end = 0;  // of postings_; equal: free
   };
-  void add(const EvaluationConfig& config, std::vector<std::pair<std::uint64_t, std::uint32_t>>& grams);
+  void add(const EvaluationConfig& config, const Clean& clean,
+           std::vector<std::pair<std::uint64_t, std::uint32_t>>& grams);
   void build(std::vector<std::pair<std::uint64_t, std::uint32_t>> grams, int max_items);
   template <class Found>
   void n_grams(std::string_view text, Found&& found) const;
@@ -65,16 +70,20 @@ class ContaminationIndex {
 };
 
 /// Rejects by rule `contaminated`; the detail names the items: "FILE line 17: 12 of 31 n-grams", at most ten, `; `
-/// between them. A document that stays although it has some in common is a hit.
+/// between them. A document that stays although it has some in common is a hit. All items met
+/// are told to the tally: lines by file.
 class ContaminationFilter : public Step {
  public:
-  ContaminationFilter(std::shared_ptr<const ContaminationIndex> index, double max_share)
-      : index_(std::move(index)), max_share_(max_share) {}
+  /// Indexes of the same files, by source: the items cleaned as that source's text is.
+  ContaminationFilter(std::vector<std::shared_ptr<const ContaminationIndex>> indexes, double max_share)
+      : indexes_(std::move(indexes)), max_share_(max_share) {}
   std::string_view name() const override { return "contamination"; }
   std::optional<Rejection> apply(TextDocument& document, Tally& tally) const override;
+  /// Too short is what is so for any source.
+  std::vector<EvaluationFile> files() const;
 
  private:
-  std::shared_ptr<const ContaminationIndex> index_;
+  std::vector<std::shared_ptr<const ContaminationIndex>> indexes_;
   double max_share_;
 };
 

@@ -67,6 +67,7 @@ void to_json(json& out, const Ledger& ledger) {
       for (const auto& [rule, counts] : account.rules)
         rules[rule] = {{"rejected", json_of(counts.documents)}, {"hits", counts.hits}, {"bytes", counts.bytes}};
       steps.push_back({{"in", json_of(account.in)}, {"out", json_of(account.out)}, {"rules", rules}});
+      if (!account.met.empty()) steps.back()["met"] = account.met;
     }
     out["sources"].push_back(steps);
   }
@@ -80,6 +81,7 @@ void from_json(const json& in, Ledger& ledger) {
       StepAccount& account = ledger.of(s)[i];
       account.in = counts_of(step.at("in"));
       account.out = counts_of(step.at("out"));
+      account.met = step.value("met", Met{});
       for (const auto& [rule, counts] : step.at("rules").items())
         account.rules[rule] = {counts_of(counts.at("rejected")), counts.at("hits").get<std::int64_t>(),
                                counts.at("bytes").get<std::int64_t>()};

@@ -195,4 +195,10 @@ std::optional<Rejection> Extractor::operator()(const RawDocument& raw, TextDocum
   return std::nullopt;
 }
 
+std::string Extractor::clean(std::string_view text) const {
+  NormaliseReport report;
+  std::string out = normalise(text, config_.normalise, report);
+  return simplifier_ && count_script(out).traditional > 0 ? (*simplifier_)(out) : out;
+}
+
 }  // namespace dujiang::data

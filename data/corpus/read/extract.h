@@ -37,6 +37,8 @@ class Extractor {
   /// Rejections: too_long, undecodable, implausible_encoding, replacement_character, bad_json, no_field, not_text,
   /// hostile_markup, empty; the detail names line or byte offset in the file.
   std::optional<Rejection> operator()(const RawDocument& raw, TextDocument& out, Tally& tally) const;
+  /// Any UTF-8 as the text of plain documents becomes: normalised, simplified.
+  std::string clean(std::string_view text) const;
 
  private:
   std::optional<Rejection> parse_json(std::string& text, const RawDocument& raw) const;
