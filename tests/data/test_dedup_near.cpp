@@ -239,6 +239,16 @@ BOOST_AUTO_TEST_CASE(short_and_empty_texts_are_taken_whole) {
   BOOST_TEST((gone(whole) == std::set<std::size_t>{14}));
 }
 
+BOOST_AUTO_TEST_CASE(texts_exactly_as_alike_as_the_threshold_are_twins) {
+  for (const double threshold : {0.8, 0.801}) {
+    const Corpus corpus({"甲乙丙丁戊己庚辛一", "甲乙丙丁戊己庚辛二"}, 2, 1);  // 8 of 10 characters
+    DedupConfig config;
+    config.near_config = {.ngram = 1, .bands = 256, .rows = 1, .threshold = threshold};
+    deduplicate(corpus.work, config, one_by_one);
+    BOOST_TEST(gone(corpus).size() == (threshold == 0.8 ? 1u : 0u));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(white_space_and_punctuation_count_only_on_request) {
   Dice dice(7);
   const auto text = utf8(random_characters(dice, 100));
@@ -306,6 +316,44 @@ BOOST_AUTO_TEST_CASE(minima_are_those_of_the_plain_formula) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(documents_meet_in_the_bands_whose_minima_are_all_equal) {
+  auto texts = edited_texts(300, 3, 12);
+  for (const auto* text : {"", "春天", "春天。", "一一一一一一一", "一一一一一", "。。"}) texts.emplace_back(text);
+  const Corpus corpus(texts, 70, 3);
+  const NearConfig config{.bands = 9, .rows = 3};
+  run_phases({near_phases(corpus.work, config, false)[0]}, one_by_one);
+  std::map<std::uint64_t, std::vector<std::size_t>> found;  // documents by key
+  for (std::uint64_t piece = 0; piece < corpus.work.pieces; ++piece) {
+    for (std::uint64_t s = 0; s < 3; ++s) {
+      std::vector<std::array<std::uint64_t, 2>> keys;
+      SectionReader(corpus.work.file("near_map", piece), 16).append_section(s, keys);
+      for (const auto& [key, document] : keys) {
+        BOOST_TEST(section_of(key, 3) == s);
+        found[key].push_back(corpus.number(document));
+      }
+    }
+  }
+  std::map<std::pair<std::size_t, std::vector<std::uint32_t>>, std::vector<std::size_t>> expected;  // by band, minima
+  const MinHash minhash(9 * 3);
+  for (std::size_t d = 0; d < texts.size(); ++d) {
+    auto minima = minhash.start();
+    for_each_shingle(texts[d], {}, [&](std::span<const std::uint64_t> hashes) { minhash.lower(minima, hashes); });
+    const auto shingles = ShingleSet(texts[d], {}).size();
+    // One shingle is in every band or in none.
+    for (std::size_t band = 0; band < (shingles > 1 ? 9 : shingles); ++band) {
+      const auto row = minima.begin() + static_cast<std::ptrdiff_t>(3 * band);
+      expected[{band, {row, row + 3}}].push_back(d);
+    }
+  }
+  const auto groups = [](const auto& documents) {
+    std::multiset<std::vector<std::size_t>> all;
+    for (const auto& [key, group] : documents) all.insert(group);
+    return all;
+  };
+  BOOST_TEST(expected.size() < 250 * 9u);  // many meet
+  BOOST_TEST((groups(found) == groups(expected)));
+}
+
 BOOST_AUTO_TEST_CASE(signatures_estimate_without_bias) {
   const MinHash minhash(112);
   const auto texts = edited_texts(1200, 2, 11);
@@ -342,4 +390,10 @@ BOOST_AUTO_TEST_CASE(settings_out_of_bounds_are_named) {
   refuse([](NearConfig& c) { c.rows = 65; }, "rows: 65");
   refuse([](NearConfig& c) { c.threshold = 0.5; }, "threshold: 0.5");
   refuse([](NearConfig& c) { c.threshold = NAN; }, "threshold: nan");
+  refuse([](NearConfig& c) { c.ngram = 65; }, "ngram: 65");
+  refuse([](NearConfig& c) { c.bands = 257; }, "bands: 257");
+  refuse([](NearConfig& c) { c.rows = 0; }, "rows: 0");
+  refuse([](NearConfig& c) { c.threshold = 1.01; }, "threshold: 1.01");
+  BOOST_CHECK_NO_THROW(near_phases(corpus.work, {.ngram = 64, .bands = 256, .rows = 64, .threshold = 1}, false));
+  BOOST_CHECK_NO_THROW(near_phases(corpus.work, {.ngram = 1, .bands = 1, .rows = 1, .threshold = 0.51}, false));
 }
