@@ -1,6 +1,7 @@
 // Builds from raw files to a dataset: that nothing is lost, whoever builds and however often it is cut short.
 
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <boost/test/unit_test.hpp>
@@ -44,7 +45,7 @@ void undo_some(const fs::path& work, Dice& dice) {
     const std::string phase = file.parent_path().filename(), ending = file.extension();
     if (phase == "near_signatures") return work / "near_map" / file.filename();
     if (ending == ".piece" || ending == ".rejects" || ending == ".documents" || ending == ".tokens" || ending == ".txt")
-      return file.parent_path() / (file.filename().string().substr(0, 8) + ".json");
+      return file.parent_path() / (file.filename().string().substr(0, file.filename().string().find('.')) + ".json");
     return file;
   };
   for (const fs::path& file : files) {
@@ -299,6 +300,7 @@ std::vector<Fault> faults_of(Faulty& corpus) {
   return {{"gone.jsonl", "vanished", write(corpus.lines(4)), [](const fs::path& path) { fs::remove(path); }, 0},
           {"grown.jsonl", "changed", write(corpus.lines(4)), write(corpus.lines(2)), 6},
           {"loop.jsonl", "link_loop", [](const fs::path& path) { fs::create_symlink(path, path); }, nothing, 0},
+          {"pipe.jsonl", "not_a_file", [](const fs::path& path) { ::mkfifo(path.c_str(), 0600); }, nothing, 0},
           {"program.jsonl", "binary", write(std::string("\x7F") + "ELF" + std::string(100, '\0')), nothing, 0},
           {"short.jsonl.gz", "truncated", write(gz.substr(0, gz.size() - 40)), nothing, 3}};
 }
@@ -312,6 +314,7 @@ BOOST_FIXTURE_TEST_CASE(a_file_with_a_fault_is_named_and_the_rest_is_kept, Fault
     fault.before(folder.path() / "in" / fault.file);
     kept += fault.kept;
   }
+  config.sources[0].files.push_back((folder.path() / "*" / "*").string());  // a fault is told once
   CorpusBuild build(config, folder.path() / "out", {}, [](auto&&) {});
   for (const Fault& fault : faults) fault.after(folder.path() / "in" / fault.file);
   const auto report = finish_build(build).choice;
@@ -346,6 +349,36 @@ BOOST_FIXTURE_TEST_CASE(a_strict_build_ends_at_any_fault, Faulty) {
   const Ledger ledger = run_build(config, folder.path() / "new").choice.ledger;
   BOOST_TEST(ledger.let_out().documents == 12);
   BOOST_TEST(ledger.total(0).rules.at("empty").documents.documents == 1);
+}
+
+// A build is killed in the midst of a file, and what it goes on with is another version of it.
+BOOST_FIXTURE_TEST_CASE(no_two_versions_of_a_file_are_mixed, Faulty) {
+  config.dedup.near = false;
+  for (const int processes : {1, 2}) {
+    const fs::path out = folder.path() / "out", other = folder.path() / "other";
+    folder.write("in/sound.jsonl", lines(60));
+    BOOST_CHECK_EXCEPTION(run_build(build_config({folder.path() / "in"}, 40), out, {.processes = processes}), Error,
+                          says("cut short"));
+    BOOST_TEST(fs::exists(out / "work" / "pieces"));
+    folder.write("in/sound.jsonl", lines(45));
+    const auto choice = run_build(config, out, {.processes = 3 - processes}).choice;
+    BOOST_REQUIRE(choice.faults.size() == 1u);
+    BOOST_TEST((choice.faults[0].rule == "changed" && choice.faults[0].path == sound));
+    run_build(config, other);
+    // All of the new one and nothing of the old, with its digest: only the account tells.
+    BOOST_TEST(differences(files_of(out), files_of(other)) == "");
+    fs::remove_all(out);
+    fs::remove_all(other);
+  }
+  // One that was read whole before stays as it was.
+  std::atomic<bool> chosen = false;
+  const auto stop = [&](const std::string& line) {
+    if (line.starts_with("data: chosen") && !chosen.exchange(true)) fail("cut short");
+  };
+  BOOST_CHECK_EXCEPTION(run_build(config, folder.path() / "out", {.say = stop}), Error, says("cut short"));
+  folder.write("in/sound.jsonl", lines(3));
+  const auto choice = run_build(config, folder.path() / "out").choice;
+  BOOST_TEST((choice.faults.empty() && choice.ledger.let_out().documents == 45));
 }
 
 BOOST_FIXTURE_TEST_CASE(a_folder_takes_one_build_with_one_set_of_settings, Faulty) {

@@ -5,12 +5,15 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "data/corpus/filter/document_filter.h"
+#include "data/corpus/pipeline/growth.h"
 #include "data/corpus/pipeline/reject_log.h"
 #include "data/corpus/pipeline/tasks.h"
 #include "data/text/hash.h"
@@ -53,6 +56,14 @@ CorpusBuild::CorpusBuild(BuildConfig config, fs::path folder, Team team, Say say
   if (team_.leads()) begin();
   team_.barrier();
   plan_ = read_plan(folder_ / "work" / "plan.cbor");
+  if (config_.append) {
+    before_ = read_manifest(folder_ / "work");
+    const auto listed = read_file_list(folder_ / "work" / file_list);
+    known_ = plan_;
+    std::erase_if(known_.files, [&](const InputFile& file) { return !listed.contains(file.path); });
+    std::erase_if(plan_.files, [&](const InputFile& file) { return listed.contains(file.path); });
+    known_.cut(unit_bytes);
+  }
   plan_.cut(unit_bytes);
   if (config_.strict && !plan_.faults.empty()) fail_user("{}", plan_.faults.front().message);
 }
@@ -71,8 +82,11 @@ void CorpusBuild::begin() {
   if (::flock(lock_.fd, LOCK_EX | LOCK_NB) != 0)
     fail_user("{}: another build is at work there; wait for it to end, or name another folder", folder_.string());
   const fs::path identity = work / "settings.yaml";
-  if (fs::exists(identity)) {
-    if (read_file(identity) != config_.identity)
+  const std::string settings = (config_.append ? "appends to a dataset\n" : "") + config_.identity;
+  // A growth is done when its manifest was moved to where it belongs.
+  const bool grown = fs::exists(work / "next" / "whole") && !fs::exists(work / "next" / "manifest.json");
+  if (fs::exists(identity) && !(config_.append && grown)) {
+    if (read_file(identity) != settings)
       fail_user(
           "{}: a build was begun there with other settings (compare {}): remove {} to begin anew, or name another "
           "folder",
@@ -80,8 +94,22 @@ void CorpusBuild::begin() {
     say_("data: going on with the build that was begun in " + folder_.string());
     return;
   }
+  clear_work();
+  if (config_.append) {
+    read_file_list(folder_ / file_list);  // refuses a dataset without
+    for (const char* name : {"manifest.json", file_list}) copy_file_durably(folder_ / name, work / name);
+  }
   write_plan(work / "plan.cbor", plan_input(config_));
-  write_file(identity, config_.identity);
+  write_file(identity, settings);
+}
+
+// What is there without settings is no build's: one was cut short before it began, or while it was removed.
+void CorpusBuild::clear_work() const {
+  fs::remove(folder_ / "work" / "settings.yaml");
+  std::vector<fs::path> left;
+  for (const auto& entry : fs::directory_iterator(folder_ / "work"))
+    if (entry.path().filename() != "lock") left.push_back(entry.path());
+  for (const fs::path& path : left) fs::remove_all(path);
 }
 
 fs::path CorpusBuild::work_file(std::string_view phase, std::uint64_t piece, std::string_view ending) const {
@@ -104,10 +132,16 @@ std::vector<std::string_view> CorpusBuild::phases() const {
                                 : std::vector<std::string_view>{"pieces", "chosen"};
 }
 
+std::vector<std::string> CorpusBuild::steps() const {
+  std::vector<std::string> names{"extract"};
+  for (std::size_t i = 0; i < config_.steps->size(); ++i) names.emplace_back(config_.steps->name(i));
+  if (config_.repeated_lines) names.emplace_back("repeated_lines");
+  names.emplace_back("duplicates");
+  return names;
+}
+
 fs::path CorpusBuild::numbered_file(std::uint32_t unit, std::uint32_t number, std::string_view ending) const {
-  constexpr std::uint64_t most = 100'000;  // pieces of a unit
-  DUJIANG_CHECK(number < most, "unit {} has more than {} pieces", unit, most);
-  return work_file("pieces", unit * most + number, ending);
+  return work_file("pieces", std::uint64_t{unit} << 32 | number, ending);
 }
 
 void CorpusBuild::each_piece(std::string_view phase, std::string_view ending,
@@ -127,39 +161,63 @@ Runner CorpusBuild::runner() const {
   };
 }
 
-// A line of each file as sha256sum(1) prints it; of one that can't be read, no digest.
-void CorpusBuild::digest() {
-  std::atomic<std::size_t> done = 0;
-  runner()(plan_.units(), [&](std::uint64_t unit) {
-    if (fs::exists(work_file("digests", unit, "sha256"))) return;
-    std::string lines;
-    for (const InputFile& file : plan_.unit(unit)) {
-      std::string digest = "-";
-      try {
-        digest = sha256_file(file.path);
-      } catch (const UserError&) {
-        // The reader names it.
-      }
-      lines += digest + "  " + file.path + "\n";
-    }
-    write_file(work_file("digests", unit, "sha256"), lines);
-    say_(fmt::format("data: digests of {} of {} units", ++done, plan_.units()));
-  });
+// What was noted of a unit: behind the first line one for each file, as sha256sum(1) prints it.
+std::string CorpusBuild::unit_digests(std::size_t unit) const {
+  const std::string noted = read_file(work_file("units", unit, "files"));
+  return noted.substr(noted.find('\n') + 1);
 }
 
 std::string CorpusBuild::source_digest(std::size_t source) const {
   Sha256 all;
   for (std::size_t unit = 0; unit < plan_.units(); ++unit)
-    if (plan_.unit(unit).front().source == source) all.update(read_file(work_file("digests", unit, "sha256")));
+    if (plan_.unit(unit).front().source == source) all.update(unit_digests(unit));
   return all.hex();
 }
 
+std::string CorpusBuild::file_lines() const {
+  std::string lines = before_ ? read_file(folder_ / "work" / file_list) : "";
+  for (std::size_t unit = 0; unit < plan_.units(); ++unit) {
+    std::istringstream in(unit_digests(unit));
+    for (std::string line; std::getline(in, line);)
+      if (!line.starts_with("-  ") && !line.starts_with("\\-  ")) lines += line + "\n";
+  }
+  return lines;
+}
+
+// A file that the dataset was made of and that has changed since: what is new in it can't be told from what was there.
+void CorpusBuild::compare_known() {
+  const auto listed = read_file_list(folder_ / "work" / file_list);
+  runner()(known_.units(), [&](std::uint64_t unit) {
+    if (fs::exists(work_file("known", unit, "json"))) return;
+    json faults = json::array();
+    for (const InputFile& file : known_.unit(unit)) {
+      std::string digest;
+      try {
+        digest = sha256_file(file.path);
+      } catch (const UserError&) {
+        continue;  // what it had is in the dataset
+      }
+      if (digest == listed.at(file.path)) continue;
+      const std::string message = fmt::format(
+          "{}: changed since it was added to {}: what it had stays, what it has now isn't added; put new "
+          "documents into new files",
+          printable_path(file.path), folder_.string());
+      if (config_.strict) fail_user("{}", message);
+      faults.push_back({{"path", printable_path(file.path)}, {"offset", 0}, {"rule", "changed"}, {"message", message}});
+    }
+    write_file(work_file("known", unit, "json"), faults.dump());
+    say_(fmt::format("data: files of the dataset: {} of {} units compared", unit + 1, known_.units()));
+  });
+}
+
 void CorpusBuild::choose() {
-  digest();
+  if (config_.append) compare_known();
+  if (plan_.files.empty() && config_.append) return;
   prepare();
   if (pieces_.empty()) fail_user("{}", plan_.faults.front().message);  // a glob without files has a fault
   if (config_.repeated_lines) take_repeated_lines();
   deduplicate(dedup_work(true), config_.dedup, runner());
+  if (before_) run_phases(known_phases(dedup_work(true), folder_, *before_), runner());
   pick();
 }
 
@@ -209,9 +267,11 @@ void CorpusBuild::take_repeated_lines() {
 
 void CorpusBuild::pick() {
   const DedupWork work = dedup_work(true);
+  const auto known_clusters = before_ ? read_known_clusters(work) : std::vector<std::uint64_t>{};
   each_piece("chosen", "json", [&](std::size_t p) {
     const PieceReader texts(text_of(p));
     const auto members = read_members(work, p);
+    const auto known = before_ ? read_known(work, p) : std::vector<std::uint32_t>{};
     Ledger ledger({"duplicates"}, config_.sources.size());
     RejectLog rejects(config_.reject_text);
     std::vector<ChosenDocument> chosen;
@@ -231,7 +291,18 @@ void CorpusBuild::pick() {
       const Counts counts{1, static_cast<std::int64_t>(text.size())};
       account.in += counts;
       const bool has_twins = member != members.end() && member->index == d;
-      if (has_twins && member->twin != Twin::none) {
+      const Provenance from{config_.sources[record.source].name, plan_.files[record.file].path, record.offset,
+                            record.bytes};
+      if (std::binary_search(known.begin(), known.end(), d)) {
+        account.rules["in_dataset"].documents += counts;
+        rejects.add("duplicates", {"in_dataset", 1, 1, "a document of the dataset has this text"}, from, text);
+      } else if (has_twins && std::binary_search(known_clusters.begin(), known_clusters.end(), member->cluster)) {
+        account.rules["twin_in_dataset"].documents += counts;
+        rejects.add("duplicates",
+                    {"twin_in_dataset", member->similarity, config_.dedup.near_config.threshold,
+                     fmt::format("cluster {:016x}, of which a text is in the dataset", member->cluster)},
+                    from, text);
+      } else if (has_twins && member->twin != Twin::none) {
         const bool exact = member->twin == Twin::exact;
         const char* rule = exact ? "exact_duplicate" : "near_duplicate";
         account.rules[rule].documents += counts;
@@ -239,7 +310,7 @@ void CorpusBuild::pick() {
             "duplicates",
             {rule, member->similarity, exact ? 1.0 : config_.dedup.near_config.threshold,
              fmt::format("cluster {:016x}, of which that at {} stays", member->cluster, place_of(member->kept))},
-            {config_.sources[record.source].name, plan_.files[record.file].path, record.offset, record.bytes}, text);
+            from, text);
       } else {
         const Hash128 hash = hash128(text);
         const std::uint64_t cluster = has_twins ? member->cluster : text_hash(text);
@@ -267,6 +338,12 @@ ChosenPiece CorpusBuild::chosen(std::size_t piece) const {
 ChoiceReport CorpusBuild::report() const {
   ChoiceReport report;
   report.faults = plan_.faults;
+  const auto add_faults = [&](const json& faults) {
+    for (const json& fault : faults)
+      report.faults.push_back({fault.at("path"), fault.at("offset"), fault.at("rule"), fault.at("message")});
+  };
+  for (std::size_t unit = 0; unit < known_.units(); ++unit)
+    add_faults(json::parse(read_file(work_file("known", unit, "json"))));
   for (const std::string_view phase : phases()) {
     Ledger sum;
     for (std::size_t p = 0; p < pieces_.size(); ++p) {
@@ -275,8 +352,7 @@ ChoiceReport CorpusBuild::report() const {
       p == 0 ? void(sum = ledger) : void(sum += ledger);
       report.twins += part.value("twins", std::uint64_t{0});
       report.clusters += part.value("clusters", std::uint64_t{0});
-      for (const json& fault : part.value("faults", json::array()))
-        report.faults.push_back({fault.at("path"), fault.at("offset"), fault.at("rule"), fault.at("message")});
+      add_faults(part.value("faults", json::array()));
     }
     phase == phases().front() ? void(report.ledger = sum) : report.ledger.append(sum);
   }
@@ -300,16 +376,18 @@ void CorpusBuild::fail_empty() const {
             taken.empty() ? "; they hold no text" : taken);
 }
 
-void CorpusBuild::join_rejects() const {
-  if (!team_.leads()) return;
-  DurableFile out(folder_ / "rejects.jsonl.zst");
+void CorpusBuild::join_rejects(const fs::path& to) const {
+  DurableFile out(to);
+  if (before_) append_file(out, folder_ / to.filename());
   for (const std::string_view phase : phases())
     for (std::size_t p = 0; p < pieces_.size(); ++p) out.write(read_file(output(phase, p, "rejects")));
   out.commit();
 }
 
 void CorpusBuild::remove_work() const {
-  if (team_.leads()) fs::remove_all(folder_ / "work");
+  if (!team_.leads()) return;
+  clear_work();
+  fs::remove_all(folder_ / "work");
 }
 
 }  // namespace dujiang::data

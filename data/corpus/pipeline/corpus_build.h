@@ -5,7 +5,8 @@
 // from the input and the settings alone, so any number of processes and threads, cut off at any moment and started
 // again, end with the same bytes.
 //
-//   digests/   the input files' SHA-256
+//   units/     of some consecutive input: how many pieces it makes, its files' SHA-256
+//   known/     of a growth: which of the dataset's own files have changed
 //   pieces/    documents of some consecutive input after the filters; what was rejected; the account
 //   unique/    the same without lines that many documents share, where that is asked for
 //   lines/ ... what the phases of data/corpus/dedup keep
@@ -31,6 +32,7 @@
 #include "data/corpus/read/extract.h"
 #include "data/corpus/read/reader.h"
 #include "data/corpus/step.h"
+#include "data/shard/manifest.h"
 
 namespace dujiang::data {
 
@@ -50,6 +52,7 @@ struct BuildConfig {
   DedupConfig dedup;
   double held_out_share = 0.0;  // of clusters, in [0, 1)
   std::uint64_t seed = 1;       // of the split
+  bool append = false;          // to the dataset that the folder holds: of the files, those that it doesn't list
   bool strict = false;          // a file that can't be read, or a document that can't be decoded, ends the build
   std::uint64_t piece_bytes = std::uint64_t{16} << 20;
   std::size_t reject_text = 400;  // bytes of a rejected document's text that are kept
@@ -83,10 +86,11 @@ using Say = std::function<void(const std::string&)>;
 class CorpusBuild {
  public:
   /// Begins the build in `folder`, or goes on with one that was cut short. UserError: another build is at work there;
-  /// it was begun with other settings; a glob that matches nothing; under `strict` an unreadable folder.
+  /// it was begun with other settings; a glob that matches nothing; under `strict` an unreadable folder; to append,
+  /// there is no dataset that lists its files.
   CorpusBuild(BuildConfig config, std::filesystem::path folder, Team team, Say say);
 
-  /// Every phase up to the choice. All processes call it.
+  /// Every phase up to the choice. All processes call it. Of a growth without new files there are no pieces.
   void choose();
   /// After choose(): how many pieces there are, what stays of one, and the account.
   std::size_t pieces() const { return pieces_.size(); }
@@ -96,6 +100,12 @@ class CorpusBuild {
   [[noreturn]] void fail_empty() const;
   /// What sha256sum(1) says of its own output over the source's files: one name for all of them.
   std::string source_digest(std::size_t source) const;
+  /// A line for each file that could be read, as in a dataset's list of files; after those of the dataset that grows.
+  std::string file_lines() const;
+  /// The names of the account's steps, in order.
+  std::vector<std::string> steps() const;
+  /// The dataset that grows, as it was; none where a new one is built.
+  const std::optional<Manifest>& before() const { return before_; }
 
   const BuildConfig& config() const { return config_; }
   const InputPlan& plan() const { return plan_; }
@@ -107,8 +117,8 @@ class CorpusBuild {
   /// done everywhere.
   void each_piece(std::string_view phase, std::string_view ending,
                   const std::function<void(std::size_t piece)>& task) const;
-  /// Rank 0 joins the pieces' rejects to FOLDER/rejects.jsonl.zst.
-  void join_rejects() const;
+  /// Joins the pieces' rejects to a file, of a growth behind those that FOLDER's file of that name has.
+  void join_rejects(const std::filesystem::path& to) const;
   /// Removes FOLDER/work. Rank 0 alone does it.
   void remove_work() const;
 
@@ -125,8 +135,17 @@ class CorpusBuild {
   };
 
   void begin();
-  void digest();
+  void clear_work() const;
+  void compare_known();
   void prepare();
+  /// Every unit to pieces; alone: each by one process.
+  void read_units(bool alone) const;
+  /// How many pieces a unit has, and the stamp that its files had at the end; nothing before it was read.
+  std::optional<std::pair<std::uint32_t, std::uint64_t>> unit_pieces(std::uint32_t unit) const;
+  std::string unit_digests(std::size_t unit) const;
+  /// Whether all of a unit's pieces are of files as they were at its end.
+  bool of_one_version(std::uint32_t unit) const;
+  void forget(std::uint32_t unit) const;
   void take_repeated_lines();
   void pick();
   /// Of the first phase, when pieces aren't numbered yet.
@@ -143,7 +162,8 @@ class CorpusBuild {
   std::filesystem::path folder_;
   Team team_;
   Say say_;
-  InputPlan plan_;
+  InputPlan plan_, known_;  // known_: files that the dataset lists
+  std::optional<Manifest> before_;
   std::vector<PieceName> pieces_;
   FolderLock lock_;
 };

@@ -1,6 +1,7 @@
 #include "data/corpus/pipeline/input_plan.h"
 
 #include <sys/stat.h>
+#include <xxhash.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -31,6 +32,16 @@ void InputPlan::cut(std::uint64_t unit_bytes) {
     bytes += files[f].bytes;
   }
   starts_.push_back(files.size());
+}
+
+std::uint64_t InputPlan::stamp(std::size_t u) const {
+  std::vector<std::uint64_t> seen;
+  for (InputFile file : unit(u)) {
+    if (!look_at(file)) file.bytes = ~std::uint64_t{0};
+    seen.push_back(file.bytes);
+    seen.push_back(static_cast<std::uint64_t>(file.modified));
+  }
+  return XXH3_64bits(seen.data(), seen.size() * sizeof seen[0]);
 }
 
 // Names of files are bytes and need not be UTF-8, so that JSON's strings can't hold them: CBOR's byte strings do.

@@ -31,6 +31,8 @@ struct InputPlan {
   std::span<const InputFile> unit(std::size_t u) const {
     return std::span(files).subspan(starts_[u], starts_[u + 1] - starts_[u]);
   }
+  /// A hash of the sizes and times of a unit's files as they are now.
+  std::uint64_t stamp(std::size_t u) const;
   std::size_t first_file(std::size_t u) const { return starts_[u]; }
   std::size_t units() const { return starts_.size() - 1; }
   void cut(std::uint64_t unit_bytes);

@@ -79,15 +79,60 @@ PieceResult filter(const BuildConfig& config, const InputPlan& plan, const RawPi
 }  // namespace
 
 void CorpusBuild::prepare() {
-  const auto unit_file = [&](std::uint32_t unit) { return work_file("units", unit, "pieces"); };
-  const auto unit_pieces = [&](std::uint32_t unit) -> std::optional<std::uint32_t> {
-    std::ifstream in(unit_file(unit));
-    std::uint32_t pieces = 0;
-    return in >> pieces ? std::optional(pieces) : std::nullopt;
-  };
+  read_units(false);
+  team_.barrier();
+  // A file that changed between a kill and the restart, or while several processes read it, has made for pieces of two
+  // versions: its unit is read anew by one process. Not once the next phases have begun, though.
+  const fs::path whole = folder_ / "work" / "units" / "whole";
+  if (!fs::exists(whole)) {
+    run_tasks(team_, plan_.units(), [&](std::size_t unit) {
+      if (!of_one_version(static_cast<std::uint32_t>(unit))) forget(static_cast<std::uint32_t>(unit));
+    });
+    team_.barrier();
+    read_units(true);
+    team_.barrier();
+    if (team_.leads()) write_file(whole, "");
+    team_.barrier();
+  }
+  pieces_.clear();
+  for (std::uint32_t unit = 0; unit < plan_.units(); ++unit) {
+    const auto read = unit_pieces(unit);
+    DUJIANG_CHECK(read.has_value(), "unit {} was not read: do all processes share {}?", unit, folder_.string());
+    for (std::uint32_t p = 0; p < read->first; ++p) pieces_.push_back({unit, p});
+  }
+}
+
+std::optional<std::pair<std::uint32_t, std::uint64_t>> CorpusBuild::unit_pieces(std::uint32_t unit) const {
+  std::ifstream in(work_file("units", unit, "files"));
+  std::pair<std::uint32_t, std::uint64_t> read;
+  return in >> read.first >> read.second ? std::optional(read) : std::nullopt;
+}
+
+bool CorpusBuild::of_one_version(std::uint32_t unit) const {
+  const auto read = unit_pieces(unit);
+  DUJIANG_CHECK(read.has_value(), "unit {} was not read: do all processes share {}?", unit, folder_.string());
+  for (std::uint32_t p = 0; p < read->first; ++p)
+    if (json::parse(read_file(numbered_file(unit, p, "json"))).at("stamp") != read->second) return false;
+  return true;
+}
+
+void CorpusBuild::forget(std::uint32_t unit) const {
+  const auto read = unit_pieces(unit);
+  for (std::uint32_t p = 0; read && p < read->first; ++p) fs::remove(numbered_file(unit, p, "json"));
+  fs::remove(work_file("units", unit, "files"));
+}
+
+void CorpusBuild::read_units(bool alone) const {
   PieceFeed feed(
-      config_, plan_, team_, [&](auto unit, auto piece) { return fs::exists(numbered_file(unit, piece, "json")); },
-      unit_pieces, [&](auto unit, auto pieces) { write_file(unit_file(unit), std::to_string(pieces)); });
+      config_, plan_, team_, alone,
+      [&](auto unit, auto piece) { return fs::exists(numbered_file(unit, piece, "json")); },
+      [&](auto unit) {
+        const auto read = unit_pieces(unit);
+        return read ? std::optional(read->first) : std::nullopt;
+      },
+      [&](auto unit, const auto& read) {
+        write_file(work_file("units", unit, "files"), fmt::format("{} {}\n{}", read.pieces, read.stamp, read.digests));
+      });
   on_all_threads([&](const std::atomic<bool>& stopped) {
     for (RawPiece piece; !stopped && feed.next(piece);) {
       if (config_.strict && !piece.faults.empty()) fail_user("{}", piece.faults.front().message);
@@ -101,17 +146,10 @@ void CorpusBuild::prepare() {
       result.texts.write(numbered_file(piece.unit, piece.number, "piece"));
       result.rejects.write(numbered_file(piece.unit, piece.number, "rejects"));
       write_file(numbered_file(piece.unit, piece.number, "json"),
-                 json{{"ledger", result.ledger}, {"faults", faults}}.dump());
+                 json{{"ledger", result.ledger}, {"faults", faults}, {"stamp", piece.stamp}}.dump());
       say_(fmt::format("data: reading and filtering: {:.1f} MB read", static_cast<double>(feed.bytes()) / 1e6));
     }
   });
-  team_.barrier();
-  pieces_.clear();
-  for (std::uint32_t unit = 0; unit < plan_.units(); ++unit) {
-    const auto pieces = unit_pieces(unit);
-    DUJIANG_CHECK(pieces.has_value(), "{} is missing: do all processes share this folder?", unit_file(unit).string());
-    for (std::uint32_t p = 0; p < *pieces; ++p) pieces_.push_back({unit, p});
-  }
 }
 
 }  // namespace dujiang::data

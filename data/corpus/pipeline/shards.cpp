@@ -1,9 +1,11 @@
 #include "data/corpus/pipeline/shards.h"
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "data/corpus/pipeline/growth.h"
 #include "data/corpus/pipeline/tasks.h"
 #include "data/corpus/pipeline/token_file.h"
 #include "data/text/hash.h"
@@ -55,7 +57,7 @@ void tokenise(const CorpusBuild& build, const std::string& phase, const Tokenize
   counts.fill(std::vector<SplitCounts>(sources));
   std::array<std::string, 2> texts;
   Order0 order0;
-  TokenFileWriter out;
+  TokenFileWriter out(tokenizer.vocab_size());
   for (const ChosenDocument& chosen : piece.documents) {
     const auto& record = piece.texts.records()[chosen.index];
     const std::string_view text = piece.texts.text(chosen.index);
@@ -99,6 +101,12 @@ class ShardTasks {
   ShardTasks(const CorpusBuild& build, const std::string& phase, const DatasetInfo& info, std::int64_t shard_tokens)
       : build_(build), phase_(phase), info_(info), shard_tokens_(shard_tokens) {
     for (auto& split : first_token_) split.assign(1, 0);
+    if (build.before())
+      for (const auto& shard : build.before()->shards)
+        for (std::size_t split = 0; split < splits.size(); ++split)
+          if (shard.split == splits[split])  // SPLIT-NUMBER.h5
+            first_number_[split] =
+                std::max(first_number_[split], 1 + std::stoll(shard.file.substr(shard.split.size() + 1)));
     for (std::size_t p = 0; p < build.pieces(); ++p) {
       const json part = read_json(build.work_file(phase, p, "json"));
       for (std::size_t split = 0; split < splits.size(); ++split) {
@@ -122,7 +130,8 @@ class ShardTasks {
     if (fs::exists(summary(task))) return;
     const auto [split, number] = tasks_[task];
     const std::int64_t from = number * shard_tokens_, to = from + shard_tokens_;
-    ShardWriter writer(build_.folder() / shard_name(splits[split], number), splits[split], info_);
+    ShardWriter writer(build_.folder() / shard_name(splits[split], first_number_[split] + number), splits[split],
+                       info_);
     const auto& first = first_token_[split];
     for (std::size_t p = 0; p < build_.pieces() && first[p] < to; ++p) {
       if (first[p + 1] <= from) continue;
@@ -169,16 +178,19 @@ class ShardTasks {
   const std::string& phase_;
   const DatasetInfo& info_;
   std::int64_t shard_tokens_;
+  std::array<long long, 2> first_number_{};               // of a shard, behind those of the dataset that grows
   std::array<std::vector<std::int64_t>, 2> first_token_;  // of each piece in its split, and the total
   std::vector<ShardTask> tasks_;
 };
 
-// The pieces' texts, a blank line between documents.
-void join_texts(const CorpusBuild& build, const std::string& phase, const char* name) {
-  DurableFile out(build.folder() / name);
-  bool begun = false;
+// The pieces' texts behind the dataset's own, a blank line between documents.
+void join_texts(const CorpusBuild& build, const std::string& phase, const fs::path& to) {
+  const fs::path name = to.filename(), before = build.folder() / name;
+  DurableFile out(to);
+  bool begun = build.before() && fs::exists(before) && fs::file_size(before) > 0;
+  if (begun) append_file(out, before);
   for (std::size_t p = 0; p < build.pieces(); ++p) {
-    const std::string text = read_file(build.work_file(phase, p, name));
+    const std::string text = read_file(build.work_file(phase, p, name.string()));
     if (text.empty()) continue;
     if (begun) out.write("\n");
     out.write(text);
@@ -225,12 +237,40 @@ void remove_other_shards(const CorpusBuild& build, const Manifest& manifest) {
 
 }  // namespace
 
+namespace {
+
+// The files beside the shards, the manifest last.
+void write_files(const CorpusBuild& build, const std::string& phase, const ShardReport& report,
+                 const ShardOptions& options, const fs::path& to) {
+  join_texts(build, phase, to / "held_out.txt");
+  if (options.keep_text) join_texts(build, phase, to / "train.txt");
+  build.join_rejects(to / "rejects.jsonl.zst");
+  if (options.account) write_file(to / "build.json", options.account(report));
+  write_file(to / file_list, build.file_lines());
+  write_file(to / "order0.json", json(report.order0).dump() + "\n");
+  write_manifest(to, report.manifest);
+}
+
+// From what is whole in work/next to where it belongs. After a kill it goes on.
+void move_files(const CorpusBuild& build, const fs::path& next) {
+  std::vector<fs::path> names;
+  for (const auto& entry : fs::directory_iterator(next))
+    if (const fs::path name = entry.path().filename(); name != "whole" && name != "manifest.json")
+      names.push_back(name);
+  for (const fs::path& name : names) fs::rename(next / name, build.folder() / name);
+  sync_directory(build.folder());
+  fs::rename(next / "manifest.json", build.folder() / "manifest.json");
+  sync_directory(build.folder());
+}
+
+}  // namespace
+
 ShardReport write_dataset(const CorpusBuild& build, const Tokenizer& tokenizer, const DatasetInfo& info,
                           const ShardOptions& options) {
   const std::string phase = phase_of(tokenizer, info, options);
   build.each_piece(phase, "json", [&](std::size_t p) { tokenise(build, phase, tokenizer, options.keep_text, p); });
   const ShardTasks tasks(build, phase, info, options.shard_tokens);
-  if (tasks.size() == 0) build.fail_empty();
+  if (tasks.size() == 0 && !build.before()) build.fail_empty();
   run_tasks(build.team(), tasks.size(), [&](std::size_t task) { tasks.run(task); });
   build.team().barrier();
 
@@ -242,22 +282,36 @@ ShardReport write_dataset(const CorpusBuild& build, const Tokenizer& tokenizer, 
     add_counts(report.held_out, part.at("held_out"));
     report.order0 += part.at("order0").get<Order0>();
   }
-  if (report.total(report.train).documents == 0) build.fail_empty();
-  join_texts(build, phase, "held_out.txt");
-  if (options.keep_text) join_texts(build, phase, "train.txt");
-  build.join_rejects();
+  if (report.total(report.train).documents == 0 && !build.before()) build.fail_empty();
 
-  report.manifest = {info, tasks.summaries()};
   report.choice = build.report();
+  const Manifest added{info, tasks.summaries()};
   const Counts out = report.choice.ledger.let_out();
   const SplitCounts train = report.total(report.train), held_out = report.total(report.held_out);
   DUJIANG_CHECK(out.documents == train.documents + held_out.documents && out.bytes == train.bytes + held_out.bytes &&
-                    report.manifest.documents("train") == train.documents &&
-                    report.manifest.documents("valid") == held_out.documents,
+                    added.documents("train") == train.documents && added.documents("valid") == held_out.documents,
                 "of {} documents that stay, {} and {} are in the shards of train and valid", out.documents,
-                report.manifest.documents("train"), report.manifest.documents("valid"));
+                added.documents("train"), added.documents("valid"));
+  if (!build.before()) {
+    report.manifest = added;
+    remove_other_shards(build, report.manifest);
+    write_files(build, phase, report, options, build.folder());
+    return report;
+  }
+  report.manifest = extended(*build.before(), info, added.shards);
+  const fs::path next = build.folder() / "work" / "next";
+  if (!fs::exists(next / "whole")) {
+    fs::remove_all(next);
+    fs::create_directories(next);
+    report.order0 += read_json(build.folder() / "order0.json").get<Order0>();
+    write_files(build, phase, report, options, next);
+    write_file(next / "whole", "");
+  } else {
+    report.order0 = read_json((fs::exists(next / "order0.json") ? next : build.folder()) / "order0.json");
+    report.manifest = read_manifest(next);
+  }
+  move_files(build, next);
   remove_other_shards(build, report.manifest);
-  write_manifest(build.folder(), report.manifest);
   return report;
 }
 

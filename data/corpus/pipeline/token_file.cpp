@@ -1,5 +1,6 @@
 #include "data/corpus/pipeline/token_file.h"
 
+#include <algorithm>
 #include <fstream>
 
 #include "framework/base/check.h"
@@ -9,24 +10,28 @@ namespace dujiang::data {
 namespace {
 
 struct Header {
-  std::uint64_t magic, documents, tokens;
+  std::uint64_t magic, documents, tokens, token_bytes;
 };
-constexpr std::uint64_t magic = 0x316E656B6F746A64;  // "djtoken1"
+constexpr std::uint64_t magic = 0x326E656B6F746A64;  // "djtoken2"
 
 }  // namespace
 
 void TokenFileWriter::add(TokenRecord record, std::span<const std::int32_t> tokens) {
-  record.begin = tokens_.size();
-  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
-  record.end = tokens_.size();
+  record.begin = tokens_.size() + tokens16_.size();
+  if (narrow_)
+    tokens16_.insert(tokens16_.end(), tokens.begin(), tokens.end());
+  else
+    tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  record.end = record.begin + tokens.size();
   records_.push_back(record);
 }
 
 void TokenFileWriter::write(const std::filesystem::path& path) const {
-  const Header header{magic, records_.size(), tokens_.size()};
+  const Header header{magic, records_.size(), tokens_.size() + tokens16_.size(), narrow_ ? 2u : 4u};
   DurableFile file(path);
   file.write(&header, sizeof header);
   file.write(records_.data(), records_.size() * sizeof(TokenRecord));
+  file.write(tokens16_.data(), tokens16_.size() * sizeof(std::uint16_t));
   file.write(tokens_.data(), tokens_.size() * sizeof(std::int32_t));
   file.commit();
 }
@@ -42,7 +47,13 @@ TokenFileReader::TokenFileReader(const std::filesystem::path& path) {
   records_.resize(header.documents);
   tokens_.resize(header.tokens);
   read(records_.data(), records_.size() * sizeof(TokenRecord));
-  read(tokens_.data(), tokens_.size() * sizeof(std::int32_t));
+  if (header.token_bytes == 2) {
+    std::vector<std::uint16_t> narrow(header.tokens);
+    read(narrow.data(), narrow.size() * sizeof(std::uint16_t));
+    std::copy(narrow.begin(), narrow.end(), tokens_.begin());
+  } else {
+    read(tokens_.data(), tokens_.size() * sizeof(std::int32_t));
+  }
   if (!in) fail_user("{}: is cut short: remove it and start again", path.string());
 }
 

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "data/shard/shard_format.h"
+
 namespace dujiang::data {
 
 struct TokenRecord {
@@ -21,11 +23,15 @@ struct TokenRecord {
 
 class TokenFileWriter {
  public:
+  /// Tokens are below vocab_size; they take as many bytes as in a shard.
+  explicit TokenFileWriter(std::int64_t vocab_size) : narrow_(token_bytes(vocab_size) == 2) {}
   void add(TokenRecord record, std::span<const std::int32_t> tokens);
   void write(const std::filesystem::path& path) const;
 
  private:
+  bool narrow_;
   std::vector<TokenRecord> records_;
+  std::vector<std::uint16_t> tokens16_;  // one of the two
   std::vector<std::int32_t> tokens_;
 };
 

@@ -32,11 +32,10 @@ class Walk {
   std::vector<std::string> found;
 
  private:
-  void tell(const fs::path& path, int error) const {
-    if (!faults_) return;
-    const FileError fault = system_error(path.string(), error);
-    faults_->push_back({path.string(), 0, fault.rule(), fault.what()});
+  void tell(const fs::path& path, const FileError& fault) const {
+    if (faults_) faults_->push_back({path.string(), 0, fault.rule(), fault.what()});
   }
+  void tell(const fs::path& path, int error) const { tell(path, system_error(path.string(), error)); }
 
   void take(const fs::path& path) {
     std::error_code error;
@@ -47,6 +46,9 @@ class Walk {
       if (!fs::exists(status)) tell(path, error_of(path));
     } else if (!fs::status_known(status)) {
       tell(path, error_of(path));
+    } else if (fs::exists(status) && !fs::is_directory(status)) {
+      tell(path, FileError("not_a_file", fmt::format("{}: a pipe, socket or device, expected a file",
+                                                     printable_path(path.string()))));
     }
   }
 
@@ -95,13 +97,14 @@ std::vector<std::string> glob_files(const std::string& pattern, std::vector<File
 std::vector<std::string> list_files(const std::string& source, const std::vector<std::string>& globs,
                                     std::vector<FileFault>& faults) {
   std::vector<std::string> out;
-  std::set<std::string> seen;
+  std::set<std::string> seen, faulty;
   if (globs.empty()) fail_user("source {}: names no files", source);
   for (const std::string& glob : globs) {
-    const std::size_t faults_before = faults.size();
-    const std::vector<std::string> matches = glob_files(glob, &faults);
-    if (matches.empty() && faults.size() == faults_before)
-      fail_user("source {}: no file matches {}", source, printable_path(glob));
+    std::vector<FileFault> met;
+    const std::vector<std::string> matches = glob_files(glob, &met);
+    if (matches.empty() && met.empty()) fail_user("source {}: no file matches {}", source, printable_path(glob));
+    for (FileFault& fault : met)  // several globs may come by it
+      if (faulty.insert(fault.path).second) faults.push_back(std::move(fault));
     for (const std::string& path : matches) {
       if (seen.insert(path).second) out.push_back(path);
     }

@@ -36,7 +36,7 @@ FileError system_error(const std::string& path, int error) {
 // The file's bytes as they are on disk, in blocks.
 class ByteStream::File {
  public:
-  explicit File(const std::string& path) : path_(path) {
+  File(const std::string& path, Sha256* digest) : path_(path), digest_(digest) {
     fd_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe that nobody writes would block
     if (fd_ < 0 || ::fstat(fd_, &opened_) != 0) {
       const int error = errno;
@@ -68,6 +68,7 @@ class ByteStream::File {
     } while (got < 0 && errno == EINTR);
     if (got < 0) throw system_error(path_, errno);
     total_ += static_cast<std::uint64_t>(got);
+    if (digest_) digest_->update({out, static_cast<std::size_t>(got)});
     return static_cast<std::size_t>(got);
   }
 
@@ -95,6 +96,7 @@ class ByteStream::File {
   }
 
   std::string path_;
+  Sha256* digest_;
   int fd_ = -1;
   struct stat opened_ {};
   std::vector<char> buffer_ = std::vector<char>(1 << 16);
@@ -219,8 +221,8 @@ class XzCodec final : public ByteStream::Codec {
 
 }  // namespace
 
-ByteStream::ByteStream(const std::string& path, double max_expansion)
-    : file_(std::make_unique<File>(path)), max_expansion_(max_expansion) {
+ByteStream::ByteStream(const std::string& path, double max_expansion, Sha256* digest)
+    : file_(std::make_unique<File>(path, digest)), max_expansion_(max_expansion) {
   const std::string_view head = file_->bytes();
   if (head.starts_with("\x1F\x8B")) {
     codec_ = std::make_unique<GzipCodec>();
@@ -236,6 +238,10 @@ ByteStream::ByteStream(const std::string& path, double max_expansion)
 
 ByteStream::~ByteStream() = default;
 ByteStream::ByteStream(ByteStream&&) noexcept = default;
+
+void ByteStream::drain() {
+  for (std::string_view bytes; !(bytes = file_->bytes()).empty();) file_->consume(bytes.size());
+}
 
 std::size_t ByteStream::read(char* out, std::size_t size) {
   constexpr std::uint64_t harmless = std::uint64_t{64} << 20;

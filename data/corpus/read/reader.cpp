@@ -109,8 +109,9 @@ std::vector<std::string> split_csv(std::string_view record, char delimiter) {
   return out;
 }
 
-DocumentReader::DocumentReader(std::string path, const ReadConfig& config)
+DocumentReader::DocumentReader(std::string path, const ReadConfig& config, bool digest)
     : path_(std::move(path)), config_(config), format_(format_of(path_, config.format)), block_(block_bytes) {
+  if (digest) sha256_.emplace();
   if (format_ == Format::tsv) delimiter_ = '\t';
   if (format_ == Format::fortune) config_.separator.assign(1, '%');
 }
@@ -141,12 +142,18 @@ bool DocumentReader::next(RawDocument& document) {
     fault_ = FileFault{path_, offset_, error.rule(), error.what()};
   }
   ended_ = true;
+  if (sha256_ && stream_) try {
+      stream_->drain();  // behind a fault, or behind the data that a format ends with
+      digest_ = sha256_->hex();
+    } catch (const FileError&) {
+      // Of a file that can't be read to its end there is none.
+    }
   stream_.reset();
   return false;
 }
 
 void DocumentReader::open() {
-  stream_.emplace(path_, config_.max_expansion);
+  stream_.emplace(path_, config_.max_expansion, sha256_ ? &*sha256_ : nullptr);
   std::size_t got = 0;
   while (got < block_.size()) {  // a first block that is full, so that what is judged by it doesn't vary
     const std::size_t more = stream_->read(block_.data() + got, block_.size() - got);

@@ -48,12 +48,15 @@ struct RawDocument {
 
 class DocumentReader {
  public:
-  DocumentReader(std::string path, const ReadConfig& config);
+  /// digest: whether to compute it.
+  DocumentReader(std::string path, const ReadConfig& config, bool digest = false);
 
   /// The next document that isn't blank; false at the end, or where the file's fault is.
   bool next(RawDocument& document);
   /// After next() gave false: what is wrong with the file, if anything.
   const std::optional<FileFault>& fault() const { return fault_; }
+  /// After next() gave false: the SHA-256 of the file as it is on disk, if it was asked for and could be read.
+  const std::optional<std::string>& digest() const { return digest_; }
   /// Of the decompressed file so far: documents and what lies between them.
   std::uint64_t bytes() const { return offset_; }
 
@@ -77,6 +80,8 @@ class DocumentReader {
   ReadConfig config_;
   Format format_;
   char delimiter_ = ',';
+  std::optional<Sha256> sha256_;
+  std::optional<std::string> digest_;
   std::optional<ByteStream> stream_;
   std::optional<FileFault> fault_;
   bool ended_ = false;
