@@ -196,6 +196,14 @@ BOOST_AUTO_TEST_CASE(documents_are_counted_and_not_lines) {
   BOOST_TEST(apply_lines(corpus).lines == 0);
 }
 
+BOOST_AUTO_TEST_CASE(by_default_lines_of_ten_characters_in_more_than_ten_documents_go) {
+  Texts texts(11, "一二三四五六七八九十\n一二三四五六七八九\n");
+  for (std::size_t d = 1; d < texts.size(); ++d) texts[d] += "十九八七六五四三二一\n";
+  const Corpus corpus(texts, 4, 2);
+  run_phases(line_phases(corpus.work, {}), one_by_one);
+  BOOST_TEST(apply_lines(corpus).lines == 10);  // all but the first of the line that is in all
+}
+
 BOOST_AUTO_TEST_CASE(equal_documents_are_found_with_the_one_that_stays) {
   const Texts texts{"甲乙丙", "", "丁", "甲乙丙", "", "甲乙丙 ", "甲乙丙"};
   using Found = std::map<std::size_t, std::size_t>;
