@@ -60,10 +60,11 @@ std::shared_ptr<const data::StepChain> steps_of(const train::DataSection& data,
   return std::make_shared<const data::StepChain>(std::move(steps));
 }
 
-// All that decides which documents stay: the settings, and the files that they name.
+// All that decides which documents stay and what rejects tell: the settings, and the files that they name.
 std::string identity_of(const train::Config& config) {
   std::string out;
-  for (const std::string& line : train::data_settings(config)) out += line + "\n";
+  for (const std::string& line : train::data_settings(config))
+    if (!line.starts_with("data.strict:")) out += line + "\n";  // it ends a build or doesn't
   std::vector<std::string> files;
   if (!config.data.quality_model.empty()) files.push_back(config.data.quality_model);
   for (const auto& list : config.data.words) files.push_back(list.file);
@@ -110,7 +111,7 @@ std::unique_ptr<comm::Communicator> builders(const train::Config& config) {
 }
 
 std::unique_ptr<data::CorpusBuild> begin_build(const train::Config& config, comm::Communicator& communicator,
-                                               Progress& progress) {
+                                               Progress& progress, bool append) {
   const data::Team team{communicator.rank(), communicator.size(),
                         [&] { communicator.barrier(default_stream({})).wait_host(); }};
   auto mutex = std::make_shared<std::mutex>();
@@ -119,7 +120,9 @@ std::unique_ptr<data::CorpusBuild> begin_build(const train::Config& config, comm
     const std::scoped_lock lock(*mutex);
     progress.update([&] { return line; });
   };
-  return std::make_unique<data::CorpusBuild>(build_config(config), config.data.path, team, say);
+  data::BuildConfig settings = build_config(config);
+  settings.append = append;
+  return std::make_unique<data::CorpusBuild>(std::move(settings), config.data.path, team, say);
 }
 
 std::vector<data::EvaluationFile> evaluation_files(const data::CorpusBuild& build) {

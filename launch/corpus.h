@@ -18,9 +18,9 @@ namespace dujiang::launch {
 std::unique_ptr<comm::Communicator> builders(const train::Config& config);
 
 /// The build that a config describes, in config.data.path. The split's seed is fixed: runs with other seeds hold out
-/// the same documents. Both other arguments outlive it.
+/// the same documents. The communicator and the progress outlive it. append: to the dataset that is there.
 std::unique_ptr<data::CorpusBuild> begin_build(const train::Config& config, comm::Communicator& communicator,
-                                               Progress& progress);
+                                               Progress& progress, bool append = false);
 
 /// The evaluation texts that its documents are compared with.
 std::vector<data::EvaluationFile> evaluation_files(const data::CorpusBuild& build);

@@ -62,6 +62,9 @@ json sources_of(const json& build, const data::DatasetInfo& info) {
   for (std::size_t s = 0; s < ledger.sources(); ++s) {
     const json& source = build.at("sources").at(s);
     const auto& accounts = ledger.of(s);
+    std::string digests;  // one of the first build's files, and one of each growth's
+    for (const auto& known : info.sources)
+      if (known.name == source.at("name")) digests += (digests.empty() ? "" : " ") + known.sha256;
     json rules = json::array();
     for (std::size_t i = 0; i < accounts.size(); ++i)
       for (const auto& [rule, counts] : accounts[i].rules)
@@ -75,7 +78,7 @@ json sources_of(const json& build, const data::DatasetInfo& info) {
     out.push_back({{"name", source.at("name")},
                    {"licence", source.at("licence")},
                    {"genre", source.at("genre")},
-                   {"sha256", info.sources.at(s).sha256},
+                   {"sha256", digests},
                    {"documents_in", accounts.front().in.documents},
                    {"documents_kept", accounts.back().out.documents},
                    {"pass_rate", share(out_documents, in)},
@@ -106,8 +109,8 @@ std::int64_t write_samples(const AuditOptions& options, const json& build, const
     const std::uint32_t source = place.shard->doc_sources()[static_cast<std::size_t>(place.document)];
     const ordered_json line = {{"sample", i},
                                {"document", document},
-                               {"source", dataset.info().sources[source].name},
-                               {"licence", dataset.info().sources[source].licence},
+                               {"source", place.shard->info().sources[source].name},
+                               {"licence", place.shard->info().sources[source].licence},
                                {"verdict", ""},
                                {"text", tokenizer->decode(tokens)}};
     out.write(line.dump(-1, ' ', false, json::error_handler_t::strict) + "\n");

@@ -124,8 +124,15 @@ int stats(const StatsOptions& options) {
     text += fmt::format("held out: {} documents; an order-0 model of characters needs {:.3f} bits per byte\n",
                         object["held_out_documents"].get<std::int64_t>(),
                         object["held_out_order0_bits_per_byte"].get<double>());
+    for (const json& growth : build.value("growths", json::array()))
+      text += fmt::format("grew by {} file{}: {} documents in, {} to train on, {} held out\n",
+                          growth.at("files").get<std::int64_t>(), growth.at("files") == 1 ? "" : "s",
+                          growth.at("documents").get<std::int64_t>(),
+                          growth.at("train").at("documents").get<std::int64_t>(),
+                          growth.at("held_out").at("documents").get<std::int64_t>());
     object["evaluations"] = evaluations_met(build);
-    text += sources(build) + evaluations(object["evaluations"]) + "\n" + account_table(build.at("ledger").get<data::Ledger>());
+    text += sources(build) + evaluations(object["evaluations"]) + "\n" +
+            account_table(build.at("ledger").get<data::Ledger>());
   }
   if (options.examples > 0 || !options.rule.empty()) text += examples(options, object);
   options.report.print(text, object);

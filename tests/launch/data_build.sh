@@ -137,6 +137,52 @@ a_build_at_work_and_other_settings_are_refused() {
   same three four
 }
 
+a_dataset_grows_by_the_files_that_it_lacks() {
+  prepare
+  mkdir later
+  sed -n '601,$p; 1,5p' text/a.jsonl >later/c.jsonl
+  sed -i '601,$d' text/a.jsonl
+  job 1 one >log 2>&1 || fault "1 process: $(cat log)"
+  expect 2 'holds a dataset already.*--append' "$dujiang" data build rivers.yaml data.path=one
+  expect 2 'holds no dataset to add to' "$dujiang" data build rivers.yaml data.path=none --append
+  expect 0 'nothing to add' "$dujiang" data build rivers.yaml data.path=one --append
+  local before
+  before=$(cat one/manifest.json one/files.sha256 one/held_out.txt | cksum)
+  mv later/c.jsonl text
+  expect 2 'held_out_share' "$dujiang" data build rivers.yaml data.path=one --append data.held_out_share=0.2
+  expect 2 'was built with the steps' "$dujiang" data build rivers.yaml data.path=one --append data.repeated_lines.drop=false
+  rm -rf one/work
+  [[ $(cat one/manifest.json one/files.sha256 one/held_out.txt | cksum) == "$before" ]] || fault "one changed"
+  local ranks
+  for ranks in 2 3 4; do
+    cp -r one "by-$ranks"
+    job "$ranks" "by-$ranks" --append >log 2>&1 || fault "$ranks processes: $(cat log)"
+    [[ $ranks == 2 ]] || same by-2 "by-$ranks"
+  done
+  # Killed at some moments, it goes on.
+  local moment pid
+  cp -r one cut
+  for moment in 0.1 0.3 0.5 0.7; do
+    job 2 cut --append >log 2>&1 &
+    pid=$!
+    sleep "$moment"
+    pkill -KILL -f "data build rivers.yaml data.path=cut"
+    wait "$pid"
+  done
+  job 2 cut --append >log 2>&1 || fault "after kills: $(cat log)"
+  same by-2 cut
+  (cd . && sha256sum -c --quiet by-2/files.sha256) >out 2>&1 || fault "files.sha256: $(cat out)"
+  expect 0 sound "$dujiang" data verify by-2
+  expect 0 'in_dataset +5 ' "$dujiang" data stats by-2
+  expect 0 'grew by 1 file' "$dujiang" data stats by-2
+  expect 0 'audit.md' "$dujiang" data audit by-2 --samples 2000
+  expect 0 'nothing to add' "$dujiang" data build rivers.yaml data.path=by-2 --append
+  same by-3 by-4
+  echo '{"text": ""}' >>text/a.jsonl
+  expect 0 'text/a.jsonl: changed since it was added' "$dujiang" data build rivers.yaml data.path=by-2 --append
+  expect 2 'text/a.jsonl: changed since it was added' "$dujiang" data build rivers.yaml data.path=by-3 --append data.strict=true
+}
+
 every_document_is_accounted_for() {
   prepare
   expect 0 . "$dujiang" data build rivers.yaml
