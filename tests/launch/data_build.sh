@@ -92,6 +92,25 @@ ranks_build_the_same_dataset() {
   expect 0 sound "$dujiang" data verify by-4
 }
 
+evaluation_items_are_counted_by_any_number_of_processes() {
+  prepare
+  # An item that b.jsonl has, one that a.jsonl has, one of nowhere, one too short.
+  {
+    zcat text/more/b.jsonl.gz | sed -n '3s/.*: "//; 3s/".*//p'
+    sed -n '700s/.*: "//; 700s/。\\n.*//p' text/a.jsonl
+    echo 一二三四五六七八九十甲乙丙丁
+    echo 都江堰
+  } >eval.txt
+  local ranks
+  for ranks in 1 3; do
+    job "$ranks" "by-$ranks" "data.contamination.evaluations=[{file: eval.txt}]" >log 2>&1 || fault "$ranks processes: $(cat log)"
+    expect 0 'eval.txt +4 +1 +2$' "$dujiang" data stats "by-$ranks"
+  done
+  same by-1 by-3
+  expect 0 audit.md "$dujiang" data audit by-3 --samples 1
+  grep -qF '| `eval.txt` | 4 | 1 | 2 |' by-3/audit.md || fault "audit.md: $(cat by-3/audit.md)"
+}
+
 killed_builds_go_on_to_the_same_dataset() {
   prepare
   local start end tries=0 moment
@@ -213,6 +232,46 @@ END
   sed -i '1s/"verdict":""/"verdict":"fail"/; 2,$s/"verdict":""/"verdict":"pass"/' data/audit-samples.jsonl
   expect 0 . "$dujiang" data audit data --verdicts data/audit-samples.jsonl
   grep -q '已审 49 条通过、1 条不通过、0 条未审；合格率 98.00 %' data/audit.md || fault "verdicts: $(cat data/audit.md)"
+}
+
+the_audit_tells_how_much_a_training_reads_of_each_source() {
+  prepare
+  expect 0 . "$dujiang" data build rivers.yaml
+  cat >train.yaml <<'END'
+name: tiny
+model: {model_type: qwen3, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 1,
+        head_dim: 8, intermediate_size: 32, vocab_size: 400, max_position_embeddings: 32}
+tokenizer: {path: tokenizer, vocab_size: 400}
+data:
+  path: data
+  sequence_length: 32
+  blend:
+    - {weights: [1, 3]}
+    - {source: files, weights: [3, 0]}
+    - {path: other, weights: [4, 1]}
+  blend_at: [4096]
+train: {steps: 4, global_batch: 4, micro_batch: 2, precision: fp32}
+optimizer: {lr: 1.0e-3}
+log: {dir: run}
+END
+  local own
+  own=$(python3 -c 'import json
+b = json.load(open("data/build.json", encoding="utf-8"))
+print(b["sources"][1]["train"]["tokens"] / b["train"]["tokens"])')
+  # EXPECTED OPTION...: the rates of the source `files` as `data audit` tells them, an awk expression of its share.
+  rates() {
+    local wanted
+    wanted=$(awk -v s="$own" "BEGIN { printf \"| $1 |\", $2 }")
+    expect 0 audit.md "$dujiang" data audit data --samples 1 "${@:3}"
+    grep -F '| files |' data/audit.md | grep -qF "$wanted" || fault "${*:3}: expected $wanted: $(cat data/audit.md)"
+  }
+  rates '%.2f %%' '100 * s'
+  rates '%.2f %% → %.2f %%' '100 * (s + 3) / 8, 100 * s * 3 / 4' --for train.yaml
+  grep -q '自第 4096 个 token' data/audit.md || fault "no phase: $(cat data/audit.md)"
+  sed -i '/blend:/,/blend_at/d' train.yaml
+  rates '%.2f %%' '100 * s' --for train.yaml
+  sed -i 's/path: data/path: other/' train.yaml
+  expect 2 "don't name data" "$dujiang" data audit data --for train.yaml
 }
 
 a_full_disk_is_named_and_nothing_finished_is_lost() {
