@@ -218,6 +218,7 @@ BOOST_AUTO_TEST_CASE(utf16_with_a_lone_surrogate_or_an_odd_byte_is_refused) {
   refused(std::string_view("\0\xD8\x2D\x4E", 4), 8);
   refused(std::string_view("\x2D\x4E\0\xDC\0\xD8", 6), 10);
   refused("x", 8);
+  refused(std::string_view("\0", 1), 8);
 }
 
 BOOST_AUTO_TEST_CASE(utf8_with_bad_bytes_is_damaged_utf8_and_nothing_else) {

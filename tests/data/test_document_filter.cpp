@@ -1,6 +1,7 @@
 #include "data/corpus/filter/document_filter.h"
 
 #include <filesystem>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "data/corpus/read/input.h"
@@ -123,6 +124,50 @@ BOOST_AUTO_TEST_CASE(every_genre_has_a_sound_profile_and_limits_are_checked) {
   BOOST_TEST(contains(refused([](auto& p) { p.repetition.duplicate = {{1, 0.1}}; }), "from 2 to 64"));
   BOOST_TEST(contains(refused([](auto& p) { p.privacy[0] = Action::drop_line; }), "not by line"));
   BOOST_TEST(contains(refused([](auto& p) { p.lines.phrases = {""}; }), "empty"));
+}
+
+// The table of the filters' README, a number for each genre in its order.
+BOOST_AUTO_TEST_CASE(genres_have_the_limits_that_their_page_lists) {
+  const auto values = [](auto value) {
+    std::vector<double> out;
+    for (const Genre genre : all_genres) out.push_back(static_cast<double>(value(profile_of(genre))));
+    return out;
+  };
+#define VALUES(member) values([](const FilterProfile& p) { return p.member; })
+  using Five = std::vector<double>;
+  BOOST_TEST(VALUES(lines.han_lines) == (Five{0, 0, 0, 0, 0}));
+  BOOST_TEST(VALUES(lines.min_han) == Five(5, 4));
+  BOOST_TEST(VALUES(lines.min_han_share) == Five(5, 0.3));
+  BOOST_TEST(VALUES(lines.boilerplate) == (Five{1, 0, 1, 0, 1}));
+  BOOST_TEST(VALUES(lines.menus) == (Five{1, 0, 0, 0, 1}));
+  BOOST_TEST(VALUES(lines.max_garble) == Five(5, 0.1));
+  BOOST_TEST(VALUES(lines.max_private_use) == Five(5, 0.1));
+  BOOST_TEST(VALUES(lines.max_lost) == (Five{0.5, 1, 0.5, 0.5, 0.5}));
+  BOOST_TEST(VALUES(lines.glyph_descriptions) == (Five{0, 1, 0, 0, 0}));
+  BOOST_TEST(VALUES(lines.max_garbled_lines) == Five(5, 0.3));
+  BOOST_TEST(VALUES(document.min_chars) == (Five{200, 10, 200, 50, 50}));
+  BOOST_TEST(VALUES(document.max_chars) == Five(5, off));
+  BOOST_TEST(VALUES(document.min_han_share) == (Five{0.3, 0.6, 0.15, 0, 0.3}));
+  BOOST_TEST(VALUES(document.min_mean_line) == (Five{10, 4, 8, 4, 4}));
+  BOOST_TEST(VALUES(document.min_ended_lines) == (Five{0.106, 0, 0, 0, 0}));
+  BOOST_TEST(VALUES(document.max_newlines) == (Five{0.178, 0.25, 0.25, off, 0.3}));
+  BOOST_TEST(VALUES(document.max_non_alphabetic) == (Five{0.735, 0.735, 0.735, 0.8, 0.735}));
+  BOOST_TEST(VALUES(document.max_code) == (Five{0.3, 0.3, 0.5, 1, 0.3}));
+  BOOST_TEST(VALUES(repetition.max_duplicate_lines) == (Five{0.287, 0.287, 0.5, 0.6, 0.287}));
+#undef VALUES
+  const std::vector<GramLimit> top{{2, 0.256}, {3, 0.201}, {4, 0.171}}, verse_top{{2, 0.833}, {3, 1.25}, {4, 1.75}},
+      modern{{8, 0.198}, {10, 0.182}, {11, 0.167}, {13, 0.154}, {14, 0.14}, {16, 0.127}};
+  const std::map<Genre, std::vector<GramLimit>> duplicate{{Genre::modern, modern},
+                                                          {Genre::classical, {{5, 0.5}, {10, 0.4}}},
+                                                          {Genre::technical, {{16, 0.3}}},
+                                                          {Genre::code, {{16, 0.5}}},
+                                                          {Genre::dialogue, modern}};
+  for (const Genre genre : all_genres) {
+    const FilterProfile profile = profile_of(genre);
+    BOOST_TEST((profile.repetition.top == (genre == Genre::classical ? verse_top : top)));
+    BOOST_TEST((profile.repetition.duplicate == duplicate.at(genre)));
+    for (const Action action : profile.privacy) BOOST_TEST((action == Action::mask));
+  }
 }
 
 // Figures of the file itself, counted by another program.

@@ -105,6 +105,16 @@ BOOST_AUTO_TEST_CASE(json_that_is_broken_behind_its_text_is_named) {
   BOOST_TEST(text("{\"x\":" + deep + std::string(100'000, ']') + ",\"text\":\"一\"}", Format::jsonl) == "一");
 }
 
+BOOST_AUTO_TEST_CASE(wide_characters_are_those_of_these_blocks) {
+  constexpr std::pair<char32_t, char32_t> blocks[] = {{0x2E80, 0x30FF},  {0x31A0, 0x9FFF}, {0xF900, 0xFAFF},
+                                                      {0xFE30, 0xFE4F},  {0xFF00, 0xFF60}, {0xFFE0, 0xFFE6},
+                                                      {0x20000, 0x3FFFF}};
+  for (const auto& [first, last] : blocks) {
+    BOOST_TEST((is_wide(first) && is_wide(last)));
+    BOOST_TEST((!is_wide(first - 1) && !is_wide(last + 1)));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(documents_of_one_file_may_each_have_their_encoding) {
   const TempFolder folder;
   const std::u32string_view prose = U"{\"text\":\"这个函数返回一个新的列表，值不会改变。\"}\n";

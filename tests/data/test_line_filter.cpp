@@ -110,6 +110,14 @@ BOOST_AUTO_TEST_CASE(boilerplate_goes_and_prose_that_speaks_of_it_stays) {
                            "12", "1/2 杯水", "std::cout << 1 >> 2", "点击"}) {
     BOOST_TEST(lines(rules, line).text == line);
   }
+  // Three links of eight characters at most, or six words of four, by two characters a word; more Han than others.
+  for (const char* line : {"一二三四五六七八 | 首页 | 新闻", "首页 | ab | 新", "首页一二 新闻 体育 财经 娱乐 科技",
+                           "首 页页 新闻 体育 财经 娱乐科"})
+    BOOST_TEST(lines(rules, line).hits("menu") == 1, line);
+  for (const char* line :
+       {"一二三四五六七八九 | 首页 | 新闻", "首页 | 新闻", "首 | a | b新", "首页一二三 新闻 体育 财经 娱乐 科技",
+        "首页  新闻 体育 财经 娱乐", "首 页页 新闻 体育 财经 娱乐", "首页 新闻 体育 财经 娱乐 科技a"})
+    BOOST_TEST(lines(rules, line).hits("menu") == 0, line);
   // Sixty characters are boilerplate, sixty-one say something.
   BOOST_TEST(lines(rules, "版权所有" + han(56)).text == "");
   BOOST_TEST(lines(rules, "版权所有" + han(57)).text != "");
@@ -118,6 +126,19 @@ BOOST_AUTO_TEST_CASE(boilerplate_goes_and_prose_that_speaks_of_it_stays) {
   rules.phrases = {"都江堰日报"};
   BOOST_TEST(lines(rules, "版权所有\n本报讯（都江堰日报）").text == "版权所有\n");
   BOOST_TEST(lines(rules, "©").text == "©");
+}
+
+BOOST_AUTO_TEST_CASE(private_use_is_of_three_areas) {
+  for (const char32_t c : {U'\xE000', U'\xF8FF', U'\xF0000', U'\xFFFFD', U'\x100000', U'\x10FFFD'}) {
+    std::string text;
+    append_utf8(text, c);
+    BOOST_TEST(line_noise(text).private_use == 1);
+  }
+  for (const char32_t c : {U'\xD7FF', U'\xF900', U'\xEFFFF', U'\xFFFFE', U'\xFFFFF', U'\x10FFFF'}) {
+    std::string text;
+    append_utf8(text, c);
+    BOOST_TEST(line_noise(text).private_use == 0);
+  }
 }
 
 BOOST_AUTO_TEST_CASE(text_decoded_wrongly_is_told_from_text) {
