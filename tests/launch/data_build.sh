@@ -158,6 +158,16 @@ a_build_at_work_and_other_settings_are_refused() {
 
 a_dataset_grows_by_the_files_that_it_lacks() {
   prepare
+  {
+    write_config | sed 's/^  path: data/  path: by-2\n  sequence_length: 256/'
+    cat <<END
+model: {model_type: qwen3, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2, num_key_value_heads: 1,
+        head_dim: 8, intermediate_size: 32, vocab_size: 400, max_position_embeddings: 256, tie_word_embeddings: true}
+train: {steps: 3, global_batch: 8, micro_batch: 2, precision: fp32}
+optimizer: {lr: 1.0e-3}
+log: {dir: run, every: 1}
+END
+  } >run.yaml
   mkdir later
   sed -n '601,$p; 1,5p' text/a.jsonl >later/c.jsonl
   sed -i '601,$d' text/a.jsonl
@@ -175,22 +185,29 @@ a_dataset_grows_by_the_files_that_it_lacks() {
   local ranks
   for ranks in 2 3 4; do
     cp -r one "by-$ranks"
+    [[ $ranks == 2 ]] && expect 0 'step 3, loss' "$dujiang" train run.yaml
     job "$ranks" "by-$ranks" --append >log 2>&1 || fault "$ranks processes: $(cat log)"
     [[ $ranks == 2 ]] || same by-2 "by-$ranks"
   done
+  # A run on it goes on, and meets the new file in its next epoch.
+  expect 2 'data.growth: next_epoch' "$dujiang" train run.yaml --resume train.steps=80
+  expect 0 'step 80, loss' "$dujiang" train run.yaml --resume train.steps=80 data.growth=next_epoch
+  expect 0 'text/a.jsonl: seen [1-9]' "$dujiang" data trace run --file text/a.jsonl --steps 3
+  expect 0 'text/c.jsonl: seen 0 ' "$dujiang" data trace run --file text/c.jsonl --steps 3
+  expect 0 'text/c.jsonl: seen [1-9]' "$dujiang" data trace run --file text/c.jsonl
   # Killed at some moments, it goes on.
   local moment pid
-  cp -r one cut
+  cp -r one torn
   for moment in 0.1 0.3 0.5 0.7; do
-    job 2 cut --append >log 2>&1 &
+    job 2 torn --append >log 2>&1 &
     pid=$!
     sleep "$moment"
-    pkill -KILL -f "data build rivers.yaml data.path=cut"
+    pkill -KILL -f "data build rivers.yaml data.path=torn --keep-text --append"
     wait "$pid"
   done
-  job 2 cut --append >log 2>&1 || fault "after kills: $(cat log)"
-  same by-2 cut
-  (cd . && sha256sum -c --quiet by-2/files.sha256) >out 2>&1 || fault "files.sha256: $(cat out)"
+  job 2 torn --append >log 2>&1 || fault "after kills: $(cat log)"
+  same by-2 torn
+  sha256sum -c --quiet by-2/files.sha256 >out 2>&1 || fault "files.sha256: $(cat out)"
   expect 0 sound "$dujiang" data verify by-2
   expect 0 'in_dataset +5 ' "$dujiang" data stats by-2
   expect 0 'grew by 1 file' "$dujiang" data stats by-2
