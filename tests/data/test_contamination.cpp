@@ -1,5 +1,6 @@
 #include "data/corpus/filter/contamination.h"
 
+#include <algorithm>
 #include <set>
 
 #include "data/corpus/read/extract.h"
@@ -138,6 +139,11 @@ BOOST_AUTO_TEST_CASE(items_that_were_met_are_told_whether_the_document_stays_or_
   BOOST_TEST(((sum += more).met == Met{{a, {1, 4}}, {b, {1}}}));
   const auto files = ContaminationFilter(std::vector{std::make_shared<const ContaminationIndex>(config)}, 0).files();
   BOOST_TEST((files[0].file == a && files[0].items == 3 && files[0].too_short == 1));
+  std::string items;
+  for (int i = 0; i < 12; ++i) items += han(13, 20 * i) + "\n";
+  const Outcome named = judged({.evaluations = {{folder.write("c.txt", items)}}}, items);
+  BOOST_TEST(std::count(named.why->detail.begin(), named.why->detail.end(), ';') == 9);
+  BOOST_TEST(named.account.met.at(folder / "c.txt").size() == 12);
   BOOST_TEST((files[1].file == b && files[1].items == 2 && files[1].too_short == 0));
 }
 

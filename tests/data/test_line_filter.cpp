@@ -141,6 +141,11 @@ BOOST_AUTO_TEST_CASE(private_use_is_of_three_areas) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(controls_of_latin_1_are_garble) {
+  for (const char* c : {"\u0080", "\u009F"}) BOOST_TEST(lines(rules_off(), c).hits("garbled_character") == 1);
+  BOOST_TEST(lines(rules_off(), "\u00A0").hits("garbled_character") == 0);
+}
+
 BOOST_AUTO_TEST_CASE(text_decoded_wrongly_is_told_from_text) {
   const std::string sound =
       "都江堰是战国时期秦国蜀郡太守李冰率众修建的大型水利工程，两千多年来一直发挥着防洪灌溉的作用，使成都平原成为天府之"
