@@ -228,6 +228,40 @@ BOOST_AUTO_TEST_CASE(equal_documents_are_found_with_the_one_that_stays) {
   check({Keep::quality, {}}, {{0, 6}, {3, 6}, {6, 6}, {1, 4}, {4, 4}});          // qualities 0 4 8, 5 9
 }
 
+BOOST_AUTO_TEST_CASE(texts_are_equal_when_all_128_bits_of_their_hashes_are) {
+  struct Text {  // as the map phase writes it
+    std::uint64_t hash[2];
+    DocumentId document;
+    double merit;
+  };
+  const Corpus corpus({"甲", "乙", "丙", "丁"}, 4, 1);
+  const auto phases = exact_phases(corpus.work, {});
+  Shuffle<Text> shuffle(1);
+  for (const Text text : {Text{{1, 2}, 0, 0}, {{1, 3}, 1, 0}, {{4, 2}, 2, 0}, {{1, 3}, 3, 0}}) shuffle.add(0, text);
+  shuffle.write(phases[0].output(0));
+  run_phases(phases, one_by_one);
+  BOOST_TEST((read_repeats(corpus.work, 0) == std::vector<Repeat>{{1, 1, 1}, {3, 1, 1}}));
+}
+
+BOOST_AUTO_TEST_CASE(documents_that_were_not_judged_or_have_no_priority_come_last) {
+  const auto merit = [](float quality, std::uint32_t source, Keep keep) {
+    return merit_of({.begin = 0,
+                     .end = 0,
+                     .offset = 0,
+                     .bytes = 0,
+                     .source = source,
+                     .file = 0,
+                     .quality = quality,
+                     .encoding = 0,
+                     .script = 0,
+                     .unused = 0},
+                    {keep, {-5, 1}});
+  };
+  BOOST_TEST(merit(NAN, 0, Keep::quality) < merit(-1e30f, 0, Keep::quality));
+  BOOST_TEST(merit(0, 2, Keep::priority) < merit(0, 0, Keep::priority));
+  BOOST_TEST(merit(0, 0, Keep::priority) < merit(0, 1, Keep::priority));
+}
+
 BOOST_AUTO_TEST_CASE(the_rule_holds_among_equal_and_alike_documents) {
   const auto texts = mixed_texts(600, 8);
   std::map<std::uint64_t, std::set<std::size_t>> first_clusters;

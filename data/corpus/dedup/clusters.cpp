@@ -112,10 +112,12 @@ class Clusters {
       const auto a = node(edge.a), b = node(edge.b);
       const auto kept = hash_[kept_[parent_[a]]];
       const auto see = [&](std::uint32_t of, std::uint32_t other) {
-        const bool to_kept = hash_[other] == kept;
-        if (to_kept == direct[of]) found[of] = std::max(found[of], edge.similarity);
-        if (to_kept && !direct[of]) found[of] = edge.similarity;
-        if (to_kept) direct[of] = true;
+        if (hash_[other] == kept) {  // all of these are equal texts
+          found[of] = edge.similarity;
+          direct[of] = true;
+        } else if (!direct[of]) {
+          found[of] = std::max(found[of], edge.similarity);
+        }
       };
       see(a, b);
       see(b, a);
