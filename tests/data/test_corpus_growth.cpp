@@ -177,3 +177,19 @@ BOOST_AUTO_TEST_CASE(a_list_of_files_keeps_any_name) {
   for (const auto& name : names) BOOST_TEST(list.contains(name));
   BOOST_CHECK_EXCEPTION(read_file_list(folder.write("list", lines + "short\n")), UserError, says("line 7", "short"));
 }
+
+BOOST_AUTO_TEST_CASE(a_file_is_digested_whole_wherever_its_reading_ends) {
+  const TempFolder folder;
+  const std::string text(1'000'000, 'x');
+  const std::string packed = dujiang::test::gzip(text);
+  for (const std::string& bytes : {std::string(), text, packed, packed.substr(0, packed.size() / 2),
+                                   packed.substr(0, 40) + text, "\x7F" + ("ELF" + text)}) {
+    const std::string path = folder.write("file", bytes);
+    DocumentReader reader(path, {}, true);
+    for (RawDocument document; reader.next(document);) continue;
+    BOOST_TEST(reader.digest().value_or("none") == sha256_file(path));
+  }
+  DocumentReader gone(folder.path() / "gone", {}, true);
+  RawDocument document;
+  BOOST_TEST((!gone.next(document) && !gone.digest() && gone.fault()->rule == "vanished"));
+}
