@@ -108,6 +108,7 @@ evaluation_items_are_counted_by_any_number_of_processes() {
   done
   same by-1 by-3
   expect 0 audit.md "$dujiang" data audit by-3 --samples 1
+  # shellcheck disable=SC2016  # the report's own
   grep -qF '| `eval.txt` | 4 | 1 | 2 |' by-3/audit.md || fault "audit.md: $(cat by-3/audit.md)"
 }
 
