@@ -29,7 +29,7 @@ class ByteBpeTokenizer final : public Tokenizer {
   explicit ByteBpeTokenizer(BpeModel model, std::string sha256 = "", std::vector<std::string> notes = {});
   ~ByteBpeTokenizer() override;
 
-  /// As Specials::as_text. With a model that normalises, decode gives the NFC of the text.
+  /// As Specials::as_text. With a model that normalises, decode gives the text's NFC by Unicode 9.
   std::vector<std::int32_t> encode(std::string_view text) const override;
   std::vector<std::int32_t> encode(std::string_view text, Specials specials) const;
   std::string_view token_bytes(std::int32_t id) const override;
