@@ -289,7 +289,7 @@ BOOST_AUTO_TEST_CASE(a_dataset_that_grew_comes_in_with_the_next_epoch_and_a_late
     grow(folder.path(), 60001, 10);
     DataLoader third(std::make_shared<Dataset>(folder.path(), "train"), growing, 0);
     third.restore(nlohmann::json::parse(saved).get<LoaderState>());
-    const auto& generations = third.state().components[0].generations;
+    const auto generations = third.state().components[0].generations;
     BOOST_TEST(generations.size() == (steps_before == 0 ? 2u : 3u));
     for (std::int64_t k = third.state().next_sequence; k + 5 <= generations.back().sequence; k += 5) {
       third.next(batch);
