@@ -55,7 +55,7 @@ DatasetWriter DatasetWriter::append(const std::filesystem::path& folder, Dataset
 
 DatasetWriter::DatasetWriter(std::filesystem::path folder, DatasetInfo info, std::int64_t shard_tokens, Manifest before)
     : folder_(std::move(folder)), info_(std::move(info)), shard_tokens_(shard_tokens), before_(std::move(before)) {
-  for (const auto& split : before_.splits()) started_[split] = before_.shard_count(split);
+  for (const auto& split : before_.splits()) started_[split] = before_.next_number(split);
 }
 
 void DatasetWriter::add(const std::string& split, const Document& document) {

@@ -33,6 +33,16 @@ std::int64_t Manifest::tokens(const std::string& split) const {
 std::int64_t Manifest::shard_count(const std::string& split) const {
   return std::ranges::count(shards, split, &ShardSummary::split);
 }
+std::int64_t Manifest::next_number(const std::string& split) const {
+  std::int64_t next = 0;
+  for (const auto& shard : shards) {
+    if (shard.split != split || !shard.file.starts_with(split + "-")) continue;
+    std::int64_t number = -1;
+    std::from_chars(shard.file.data() + split.size() + 1, shard.file.data() + shard.file.size(), number);
+    next = std::max(next, number + 1);
+  }
+  return next;
+}
 
 std::vector<std::string> Manifest::splits() const {
   std::set<std::string> names;

@@ -18,6 +18,8 @@ struct Manifest {
   std::int64_t documents(const std::string& split) const;
   std::int64_t tokens(const std::string& split) const;
   std::int64_t shard_count(const std::string& split) const;
+  /// The number of a further shard: above those there, among which some may be missing.
+  std::int64_t next_number(const std::string& split) const;
   /// The names of the splits, sorted.
   std::vector<std::string> splits() const;
 };

@@ -101,12 +101,8 @@ class ShardTasks {
   ShardTasks(const CorpusBuild& build, const std::string& phase, const DatasetInfo& info, std::int64_t shard_tokens)
       : build_(build), phase_(phase), info_(info), shard_tokens_(shard_tokens) {
     for (auto& split : first_token_) split.assign(1, 0);
-    if (build.before())
-      for (const auto& shard : build.before()->shards)
-        for (std::size_t split = 0; split < splits.size(); ++split)
-          if (shard.split == splits[split])  // SPLIT-NUMBER.h5
-            first_number_[split] =
-                std::max(first_number_[split], 1 + std::stoll(shard.file.substr(shard.split.size() + 1)));
+    for (std::size_t split = 0; build.before() && split < splits.size(); ++split)
+      first_number_[split] = build.before()->next_number(splits[split]);
     for (std::size_t p = 0; p < build.pieces(); ++p) {
       const json part = read_json(build.work_file(phase, p, "json"));
       for (std::size_t split = 0; split < splits.size(); ++split) {
@@ -178,7 +174,7 @@ class ShardTasks {
   const std::string& phase_;
   const DatasetInfo& info_;
   std::int64_t shard_tokens_;
-  std::array<long long, 2> first_number_{};               // of a shard, behind those of the dataset that grows
+  std::array<std::int64_t, 2> first_number_{};            // of a shard, behind those of the dataset that grows
   std::array<std::vector<std::int64_t>, 2> first_token_;  // of each piece in its split, and the total
   std::vector<ShardTask> tasks_;
 };
