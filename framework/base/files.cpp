@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fstream>
-#include <iterator>
+#include <sstream>
 #include <utility>
 #include <vector>
 
@@ -103,9 +103,10 @@ void PlacedFile::sync() const {
 
 std::string read_file(const std::filesystem::path& path) {
   std::ifstream in(path, std::ios::binary);
-  std::string bytes{std::istreambuf_iterator<char>(in), {}};
+  std::ostringstream bytes;
+  if (in.peek() != std::ifstream::traits_type::eof()) bytes << in.rdbuf();  // of nothing, << would be a failure
   if (!in) fail_user("{}: cannot be read", path.string());
-  return bytes;
+  return std::move(bytes).str();
 }
 
 void write_file(const std::filesystem::path& path, std::string_view text) {
