@@ -46,6 +46,7 @@ BOOST_AUTO_TEST_CASE(each_rule_does_its_work_and_says_so) {
   const std::vector<Case> cases{
       {R::terminal, "\x1B[33m静\x1B[m夜", "静夜", 1},
       {R::terminal, "_\b思", "思", 1},
+      {R::terminal, "\x1B]0;题\a静\x1B]0;目\x1B\\夜", "静夜", 1},
       {R::line_ends, "一\r\n二\r三\u2028四\u2029五\u0085六\f七\v八", "一\n二\n三\n四\n五\n六\n七\n八", 7},
       {R::controls, "一\0二\x01三\x7F四\u0080五\uFDD0六\uFFFF七\U0001FFFE八\uFFFC"s, "一二三四五六七八", 8},
       {R::invisible, "\uFEFF一\u200B二\u00AD三\u200E四\u202E五\u2066六\u2060七\u200D八\U000E0041", "一二三四五六七八",

@@ -107,6 +107,8 @@ BOOST_AUTO_TEST_CASE(a_model_is_read_as_it_was_written_and_damage_is_named) {
   model.save(path);
   const QualityModel again = QualityModel::load(path);
   for (const auto& text : good) BOOST_TEST(again.score(text) == model.score(text));
+  train_quality(good, bad, {.max_gram = 4, .bits = 10}, report).save(folder / "longest");
+  QualityModel::load(folder / "longest");
   std::ifstream file(path, std::ios::binary);
   const std::string bytes(std::istreambuf_iterator<char>(file), {});
   const auto refused = [&](std::string changed) {

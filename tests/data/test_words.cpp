@@ -77,6 +77,14 @@ BOOST_AUTO_TEST_CASE(words_are_found_through_case_width_and_spaces) {
   for (const char* text : {"赌博网", "have", "java", "aviation", "AV1", "赌博\n网站", "赌，博网站"}) {
     BOOST_TEST(filtered(lists, text).text == text, text);
   }
+  // A letter or digit next to a word that ends in one makes it another word: those at the ends of the ranges too.
+  const std::vector<WordListConfig> letters{
+      {.name = "list", .file = folder.write("b.txt", "az\n09\n"), .action = Action::mask}};
+  for (const char* text : {"zaz", "aaz", "Zaz", "0az", "9az", "aza", "azz", "az0", "az9", "909", "009", "099", "09z"})
+    BOOST_TEST(filtered(letters, text).text == text, text);
+  for (const char* text : {"az", "09"})
+    for (const char* beside : {"/", ":", "@", "[", "`", "{"})
+      BOOST_TEST(filtered(letters, text + std::string(beside)).text == "<敏感词>" + std::string(beside), beside);
 }
 
 BOOST_AUTO_TEST_CASE(each_action_does_what_it_says_and_lists_are_counted_apart) {

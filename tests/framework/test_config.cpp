@@ -190,6 +190,26 @@ BOOST_AUTO_TEST_CASE(values_that_do_not_fit_each_other_are_refused) {
                       "model.eos_token_id: expected 0 to vocab_size - 1 = 8191, found 8192"));
 }
 
+BOOST_AUTO_TEST_CASE(a_blend_that_cannot_be_is_refused) {
+  const auto fault = [](const std::string& keys) {
+    return only_fault("packing: documents", "packing: documents, " + keys);
+  };
+  const std::string two = "blend: [{path: a, weights: [1, 2]}, {path: b, source: s, weights: [3, 0]}]";
+  BOOST_TEST(contains(fault("blend: [{path: a, weights: [1]}, {path: b, weights: [1, 2]}]"),
+                      "data.blend[1].weights: 2 weights, expected 1 and one more for each of the 0 data.blend_at"));
+  BOOST_TEST(contains(fault(two + ", blend_at: [20000, 30000]"), "data.blend[0].weights: 2 weights"));
+  BOOST_TEST(
+      contains(fault(two + ", blend_at: [0]"), "data.blend: a blend's weights change at sequence 0 and then at 0"));
+  BOOST_TEST(contains(fault("blend: [{path: a, weights: [-1]}]"), "data.blend: weight 0 of a blend is -1"));
+  BOOST_TEST(contains(fault("blend: [{path: a, weights: [0]}]"), "data.blend: all weights of a blend are 0"));
+  BOOST_TEST(contains(fault("blend: [{path: a, weight: 1, weights: [1]}]"), "did you mean"));
+  BOOST_TEST(contains(fault("blend_at: [20000]"), "data.blend_at: has no effect without data.blend"));
+  test::TempFolder folder;
+  BOOST_TEST(check_config(folder.write("x.yaml", replaced(sound, "packing: documents",
+                                                          "packing: documents, " + two + ", blend_at: [20000]")))
+                 .empty());
+}
+
 BOOST_AUTO_TEST_CASE(a_smaller_last_micro_batch_is_allowed) {
   test::TempFolder folder;
   BOOST_TEST(check_config(folder.write("x.yaml", replaced(sound, "micro_batch: 16", "micro_batch: 48"))).empty());
