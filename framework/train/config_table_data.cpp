@@ -199,7 +199,8 @@ Table<Config> data_fields() {
           "which of them stays; priority: of the source with the most weight"),
       ROW(C, data.held_out_share, never, (Below{0, 1}),
           "share of documents for evaluation, chosen by their cluster's hash"),
-      ROW(C, data.shard_tokens, never, AtLeast{1}, "tokens per shard"),
+      ROW(C, data.shard_tokens, never, AtLeast{1},
+          "tokens per shard; fewer, from 4 Mi on, where that gives less than 16 shards"),
       ROW(C, data.reject_text, never, AtLeast{0}, "bytes of a rejected document's text that are kept"),
       ROW(C, data.strict, never, Any{}, "a file or document that can't be read ends the build"),
   };

@@ -103,11 +103,11 @@ inline DatasetInfo info_of(const CorpusBuild& build) {
   return info;
 }
 
-inline BuildResult finish_build(CorpusBuild& build) {
+inline BuildResult finish_build(CorpusBuild& build, std::int64_t shard_tokens = 5000) {
   build.choose();
   BuildResult result;
   result.choice = build.report();
-  result.shards = write_dataset(build, small_tokenizer(), info_of(build), {.shard_tokens = 5000});
+  result.shards = write_dataset(build, small_tokenizer(), info_of(build), {.shard_tokens = shard_tokens});
   return result;
 }
 

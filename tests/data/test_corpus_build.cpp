@@ -486,3 +486,15 @@ BOOST_AUTO_TEST_CASE(a_ledger_finds_what_was_lost_and_lasts) {
   BOOST_CHECK_THROW(twice += read, Error);
   BOOST_CHECK_THROW(twice.append(Ledger({"fourth"}, 1)), Error);
 }
+
+BOOST_AUTO_TEST_CASE(a_small_dataset_has_several_shards) {
+  const TempFolder folder;
+  Dice dice(5);
+  std::string text;
+  while (text.size() < 8 << 20) text += utf8(random_characters(dice, 999)) + "\n====\n";
+  folder.write("texts.txt", text);
+  BuildConfig config = build_config({folder.path()});
+  config.piece_bytes = 1 << 20;
+  CorpusBuild build(config, folder.path() / "out", {}, [](const std::string&) {});
+  BOOST_TEST(finish_build(build, std::int64_t{64} << 20).shards.manifest.shard_count("train") == 2);
+}

@@ -113,6 +113,9 @@ class ShardTasks {
         first_token_[split].push_back(first_token_[split].back() + tokens);
       }
     }
+    // Of a small dataset some processes would have none to write.
+    constexpr std::int64_t wanted = 16, least = std::int64_t{4} << 20;
+    shard_tokens_ = std::min(shard_tokens_, std::max(first_token_[0].back() / wanted + 1, least));
     for (std::uint32_t split = 0; split < splits.size(); ++split)
       for (std::int64_t n = 0; n * shard_tokens_ < first_token_[split].back(); ++n) tasks_.push_back({split, n});
   }
