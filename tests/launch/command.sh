@@ -3,27 +3,14 @@
 # Usage: command.sh DUJIANG WORK_FOLDER TEST
 # shellcheck disable=SC2317  # the tests are called by name
 set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=expect.sh
+source "$(dirname "$0")/expect.sh"
 dujiang=$1 work=$2 test=$3
 mkdir -p "$work"
 cd "$work" || exit 1
 
 # Tests run beside one another.
 out=$test.out err=$test.err again=$test.again
-failures=0
-fault() {
-  printf 'FAULT: %s\n' "$*"
-  failures=1
-}
-
-# expect STATUS PATTERN COMMAND...: the exit status, and a line of the output (both streams) that matches the pattern.
-# The streams stay in $out and $err.
-expect() {
-  local wanted=$1 pattern=$2 status=0
-  shift 2
-  "$@" >"$out" 2>"$err" </dev/null || status=$?
-  [[ $status == "$wanted" ]] || fault "$*: exit status $status, expected $wanted: $(cat "$err")"
-  grep -qE -- "$pattern" "$out" "$err" || fault "$*: nothing matches '$pattern' in: $(cat "$out" "$err")"
-}
 
 json_fields() {  # FIELD...: $out is one JSON object that has them
   python3 - "$out" "$@" <<'END' || fault "stdout is not one JSON object with $*: $(head -c 300 "$out")"

@@ -3,25 +3,12 @@
 # Usage: data_build.sh DUJIANG MPIRUN WORK_FOLDER TEST
 # shellcheck disable=SC2317  # the tests are called by name
 set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=expect.sh
+source "$(dirname "$0")/expect.sh"
 dujiang=$1 mpirun=$2 work=$3/$4 test=$4
 rm -rf "$work"
 mkdir -p "$work"
 cd "$work" || exit 1
-
-failures=0
-fault() {
-  printf 'FAULT: %s\n' "$*"
-  failures=1
-}
-
-# expect STATUS PATTERN COMMAND...: the exit status, and a line of the output that matches the pattern.
-expect() {
-  local wanted=$1 pattern=$2 status=0
-  shift 2
-  "$@" >out 2>&1 </dev/null || status=$?
-  [[ $status == "$wanted" ]] || fault "$*: exit status $status, expected $wanted: $(cat out)"
-  grep -qE -- "$pattern" out || fault "$*: nothing matches '$pattern' in: $(cat out)"
-}
 
 # A corpus of text, JSON lines and compressed files with repeated and bad documents among them; awk's own generator, so
 # that it is the same everywhere.

@@ -4,6 +4,8 @@
 # Usage: mpirun.sh DUJIANG FOLDER TEST, where FOLDER holds tiny.yaml, its tokenizer and data (command.sh makes them).
 # shellcheck disable=SC2317  # the tests are called by name
 set -uo pipefail
+# shellcheck source-path=SCRIPTDIR source=expect.sh
+source "$(dirname "$0")/expect.sh"
 export DUJIANG=$1
 fixture=$2 test=$3
 launch=$(cd "$(dirname "$0")/../../launch" && pwd)
@@ -11,20 +13,6 @@ work=$(mktemp -d /tmp/dujiang-launch-XXXXXX) || exit 1
 trap 'pkill -KILL -f "^$DUJIANG train .*log.dir=$work" 2>/dev/null; rm -rf "$work"' EXIT
 cp -r "$fixture"/{tiny.yaml,tokenizer,data} "$work" && cd "$work" || exit 1
 unset PBS_JOBID PBS_NODEFILE PBS_WALLTIME NCPUS
-
-failures=0
-fault() {
-  printf 'FAULT: %s\n' "$*"
-  failures=1
-}
-# expect STATUS PATTERN COMMAND...
-expect() {
-  local wanted=$1 pattern=$2 status=0
-  shift 2
-  "$@" >out 2>&1 </dev/null || status=$?
-  [[ $status == "$wanted" ]] || fault "$*: exit status $status, expected $wanted: $(cat out)"
-  grep -qE -- "$pattern" out || fault "$*: nothing matches '$pattern' in: $(cat out)"
-}
 wait_for() {  # WHAT COMMAND...
   local end=$((SECONDS + 120))
   until "${@:2}"; do

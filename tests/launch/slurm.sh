@@ -35,11 +35,8 @@ fixture=$2 test=$3 work=$SLURM_WORK
 unset SLURM_WORK SLURM_INSIDE
 chmod 755 "$work"
 launch=$(cd "$(dirname "$0")/../../launch" && pwd)
-failures=0
-fault() {
-  printf 'FAULT: %s\n' "$*"
-  failures=1
-}
+# shellcheck source-path=SCRIPTDIR source=expect.sh
+source "$(dirname "$0")/expect.sh"
 
 # --- the cluster
 
