@@ -113,6 +113,9 @@ void HostBlocks::tick() {
 }
 
 void HostBlocks::next_operation() {
+  // Where an operation ended early, this rank's clock has fallen behind the others' and would meet them in another one.
+  if (const Block& mine = block(rank_); mine.broken.load(std::memory_order_relaxed) != 0)
+    throw Abandoned(fmt::format("an earlier operation failed: {}", static_cast<const char*>(mine.reason)));
   // Who has begun the operation after it has finished it.
   const std::uint32_t after = begun_at_[(operations_ + 2) % turns];
   if (operations_ + 1 >= turns) {

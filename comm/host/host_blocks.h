@@ -55,6 +55,7 @@ class HostBlocks {
 
   /// Turns to the next operation. What follows here is that operation's, in one of `turns` places that are used in
   /// turn: a rank that is so far ahead waits here until everybody has finished the operation whose place it takes.
+  /// Throws Abandoned once this rank has given up.
   void next_operation();
   Announcement& announcement();
   const Announcement& announced(int rank) const;

@@ -71,6 +71,29 @@ BOOST_DATA_TEST_CASE(threads_conform_through_staging_areas, data::make({2, 3, 5,
               {.staged = true});
 }
 
+BOOST_AUTO_TEST_CASE(an_operation_queued_behind_one_that_failed_fails_for_that_reason) {
+  // Rank 0's first operation ends early. Rank 1 is a step further in it, where the clocks would let rank 0's second
+  // operation meet what rank 1 has never said.
+  struct Block {
+    std::vector<std::byte> bytes = std::vector<std::byte>(HostGroup::block_bytes(2) + 64);
+    std::byte* begin() { return bytes.data() + (64 - reinterpret_cast<std::uintptr_t>(bytes.data()) % 64) % 64; }
+  } blocks[2];
+  bool interrupted = true;
+  HostGroup first({blocks[0].begin(), blocks[1].begin()}, 0, nullptr, [&] { return interrupted; });
+  HostGroup second({blocks[0].begin(), blocks[1].begin()}, 1, nullptr, {});
+  std::vector<float> v(1 << 20);
+  const auto count = static_cast<std::int64_t>(v.size());
+  const Request q{
+      .op = Op::all_reduce, .send = {v.data(), count, Dtype::f32}, .receive = {v.data(), count, Dtype::f32, {}}};
+  BOOST_CHECK_THROW(first.run(q), Abandoned);
+  first.abandon("the fault");
+  BOOST_CHECK_THROW(second.run(q), Abandoned);
+  interrupted = false;
+  BOOST_CHECK_EXCEPTION(first.run(q), Abandoned, [](const Abandoned& e) {
+    return std::string(e.what()) == "an earlier operation failed: the fault";
+  });
+}
+
 BOOST_AUTO_TEST_CASE(sums_follow_the_tree_that_splits_at_the_largest_power_of_two) {
   // Next to 2^25, f32 loses a 2 and rounds a 3 up to 4, so every order of these has a sum of its own: 4, 0 and 2.
   const float big = 0x1p25f;
