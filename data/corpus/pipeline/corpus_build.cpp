@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -331,7 +330,7 @@ void CorpusBuild::pick() {
 ChosenPiece CorpusBuild::chosen(std::size_t piece) const {
   const std::string bytes = read_file(work_file("chosen", piece, "documents"));
   std::vector<ChosenDocument> documents(bytes.size() / sizeof(ChosenDocument));
-  std::memcpy(documents.data(), bytes.data(), documents.size() * sizeof(ChosenDocument));
+  std::copy_n(bytes.data(), documents.size() * sizeof(ChosenDocument), reinterpret_cast<char*>(documents.data()));
   return {PieceReader(text_of(piece)), std::move(documents)};
 }
 
