@@ -70,7 +70,7 @@ void DatasetWriter::add(const std::string& split, const Document& document) {
     if (!is_split_name(split))
       fail_user("{}: split '{}': use lower-case letters, digits and '_'", folder_.string(), split);
     const auto path = folder_ / shard_name(split, started_[split]++);
-    found = open_.emplace(split, ShardWriter(path, split, info_)).first;
+    found = open_.emplace(split, ShardWriter(path, split, info_, shard_tokens_)).first;
   }
   found->second.add(document);
 }

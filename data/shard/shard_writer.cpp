@@ -4,6 +4,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <tuple>
@@ -109,15 +110,19 @@ class Builder {
 
 template <class T>
 void append(std::vector<std::uint8_t>& bytes, std::span<const std::int32_t> tokens) {
-  const std::size_t start = bytes.size();
-  bytes.resize(start + tokens.size() * sizeof(T));
-  T* out = reinterpret_cast<T*>(bytes.data() + start);
-  for (std::size_t i = 0; i < tokens.size(); ++i) out[i] = static_cast<T>(tokens[i]);
+  std::array<T, 2048> some;  // in the nearest cache, so that nothing passes through memory twice
+  while (!tokens.empty()) {
+    const std::size_t count = std::min(tokens.size(), some.size());
+    for (std::size_t i = 0; i < count; ++i) some[i] = static_cast<T>(tokens[i]);
+    const auto* from = reinterpret_cast<const std::uint8_t*>(some.data());
+    bytes.insert(bytes.end(), from, from + count * sizeof(T));
+    tokens = tokens.subspan(count);
+  }
 }
 
 }  // namespace
 
-ShardWriter::ShardWriter(std::filesystem::path path, std::string split, DatasetInfo info)
+ShardWriter::ShardWriter(std::filesystem::path path, std::string split, DatasetInfo info, std::int64_t expected_tokens)
     : path_(std::move(path)), split_(std::move(split)), info_(std::move(info)) {
   if (info_.vocab_size < 1 || info_.vocab_size > (std::int64_t{1} << 31))
     fail_user("{}: vocabulary size {} is outside [1, 2^31]", path_.string(), info_.vocab_size);
@@ -128,6 +133,9 @@ ShardWriter::ShardWriter(std::filesystem::path path, std::string split, DatasetI
   if (!pipeline.is_object())
     fail_user("{}: the pipeline settings are not a JSON object: {:.80}", path_.string(), info_.pipeline);
   info_.pipeline = pipeline.dump();  // one spelling, so that shard and manifest can be compared
+  constexpr std::int64_t most = std::int64_t{256} << 20;
+  tokens_.reserve(
+      static_cast<std::size_t>(std::clamp<std::int64_t>(expected_tokens, 0, most) * token_bytes(info_.vocab_size)));
 }
 
 std::uint32_t ShardWriter::file_row(std::string_view path) {

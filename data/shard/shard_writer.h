@@ -34,8 +34,8 @@ std::string shard_name(const std::string& split, std::int64_t number);
 class ShardWriter {
  public:
   /// Nothing is written before finish(). UserError for a vocabulary size outside [1, 2^31], or a pipeline that is not
-  /// a JSON object.
-  ShardWriter(std::filesystem::path path, std::string split, DatasetInfo info);
+  /// a JSON object. `expected_tokens` sets memory aside, which is taken as it fills.
+  ShardWriter(std::filesystem::path path, std::string split, DatasetInfo info, std::int64_t expected_tokens = 0);
 
   /// Appends a document (copies it). UserError for a token or label outside the vocabulary, a source that is not
   /// listed, a weight that is not finite or below 0, a document without labels beside others with them.

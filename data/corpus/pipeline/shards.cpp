@@ -129,8 +129,8 @@ class ShardTasks {
     if (fs::exists(summary(task))) return;
     const auto [split, number] = tasks_[task];
     const std::int64_t from = number * shard_tokens_, to = from + shard_tokens_;
-    ShardWriter writer(build_.folder() / shard_name(splits[split], first_number_[split] + number), splits[split],
-                       info_);
+    ShardWriter writer(build_.folder() / shard_name(splits[split], first_number_[split] + number), splits[split], info_,
+                       shard_tokens_);
     const auto& first = first_token_[split];
     for (std::size_t p = 0; p < build_.pieces() && first[p] < to; ++p) {
       if (first[p + 1] <= from) continue;
