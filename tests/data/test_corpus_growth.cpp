@@ -16,13 +16,6 @@ using dujiang::test::says;
 
 namespace {
 
-struct InMemory {
-  InMemory() {
-    if (::access("/dev/shm", W_OK) == 0) ::setenv("TMPDIR", "/dev/shm", 0);
-  }
-};
-BOOST_TEST_GLOBAL_FIXTURE(InMemory);
-
 // A dataset, and files that were written after it.
 struct Grown {
   TempFolder folder;

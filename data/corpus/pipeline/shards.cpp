@@ -234,10 +234,6 @@ void remove_other_shards(const CorpusBuild& build, const Manifest& manifest) {
   for (const fs::path& path : others) fs::remove(path);
 }
 
-}  // namespace
-
-namespace {
-
 // The files beside the shards, the manifest last.
 void write_files(const CorpusBuild& build, const std::string& phase, const ShardReport& report,
                  const ShardOptions& options, const fs::path& to) {
