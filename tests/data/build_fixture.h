@@ -1,12 +1,8 @@
 #pragma once
 // Builds by any number of processes and threads, and what came of them.
 
-#include <unistd.h>
-
 #include <atomic>
 #include <barrier>
-#include <boost/test/unit_test.hpp>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -28,17 +24,9 @@
 #include "data/tokenizer/train.h"
 #include "framework/base/threads.h"
 #include "tests/data/build_corpus.h"
+#include "tests/data/in_memory.h"
 
 namespace dujiang::data {
-
-// A build makes each of its files last, which takes a disk ten times as long as all else here: where there is a file
-// system in memory, it is used.
-struct InMemory {
-  InMemory() {
-    if (::access("/dev/shm", W_OK) == 0) ::setenv("TMPDIR", "/dev/shm", 0);
-  }
-};
-BOOST_TEST_GLOBAL_FIXTURE(InMemory);
 
 /// Lets `passes` documents pass, then throws at each.
 class Stumble : public Step {
