@@ -24,7 +24,6 @@
 #include "data/tokenizer/train.h"
 #include "framework/base/threads.h"
 #include "tests/data/build_corpus.h"
-#include "tests/data/in_memory.h"
 
 namespace dujiang::data {
 

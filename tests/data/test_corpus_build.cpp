@@ -7,6 +7,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include "tests/data/build_fixture.h"
+#include "tests/data/in_memory.h"
 
 using namespace dujiang;
 using namespace dujiang::data;

@@ -9,6 +9,7 @@
 #include "data/corpus/pipeline/growth.h"
 #include "data/text/utf8.h"
 #include "tests/data/build_fixture.h"
+#include "tests/data/in_memory.h"
 
 using namespace dujiang;
 using namespace dujiang::data;
