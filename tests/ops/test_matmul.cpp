@@ -4,6 +4,7 @@
 
 #include "framework/base/threads.h"
 #include "ops/reference/matmul.h"
+#include "tests/support/draw.h"
 #include "tests/support/views.h"
 
 using namespace dujiang;
@@ -21,19 +22,17 @@ Array absolute(const View& view) {
   return array;
 }
 
-/// Runs the kernel on a, b, c and compares. The bound: a sum of k products in f32, in any order, is off by at most
-/// (k + 2) roundoffs of the sum of the terms' magnitudes (Higham, Accuracy and Stability, section 3.1), then one
-/// rounding to c's dtype.
+/// Runs the kernel on a, b, c and compares: c's old value is one more term of each sum, which is rounded once.
 void check_product(const View& a, const View& b, const View& c, bool accumulate, const std::string& what) {
   const Array expected = accumulate ? clone(c, Dtype::f64) : empty(Dtype::f64, c.shape);
   const Array magnitude = accumulate ? absolute(c) : empty(Dtype::f64, c.shape);
-  ops::reference::matmul(cpu, a, b, expected, accumulate);
+  ops::reference::matmul(cpu, clone(a, Dtype::f64), clone(b, Dtype::f64), expected, accumulate);
   ops::reference::matmul(cpu, absolute(a), absolute(b), magnitude, accumulate);
   ops::matmul(cpu, a, b, c, accumulate);
   const auto terms = values(magnitude);
-  const double u = (static_cast<double>(a.shape[-1]) + 3) * roundoff(Dtype::f32);
+  const double share = roundings(static_cast<double>(a.shape[-1] + 1)) * (1 + roundoff(c.dtype));
   Bound bound = rounding(c.dtype);
-  bound.own = [&](std::size_t i) { return u * terms[i]; };
+  bound.own = [&](std::size_t i) { return share * terms[i]; };
   check_close(c, expected, bound,
               what + (accumulate ? " accumulate " : " ") + a.str() + " x " + b.str() + " -> " + c.str());
 }
@@ -116,6 +115,47 @@ BOOST_AUTO_TEST_CASE(products_larger_than_a_panel_match) {
       check_shapes({m, k}, {k, n}, {m, n}, dtype, Layout::transposed, Layout::contiguous, Layout::contiguous);
     check_product(random(dtype, {1026, 2}, 1), random(dtype, {2, 1027}, 2), random(dtype, {1026, 1027}, 3), true,
                   "four panels");
+  }
+}
+
+// Sizes at and around the edges of tiles, one of the three long in turn; up to two leading axes.
+BOOST_AUTO_TEST_CASE(products_of_random_shapes_strides_and_dtypes_match_the_reference) {
+  for (std::uint64_t seed = 0; seed < 250; ++seed) {
+    Draw draw(seed);
+    const Dtype dtype = draw.of({Dtype::f32, Dtype::bf16, Dtype::bf16, Dtype::f16});
+    std::int64_t volume = draw.of({2000, 20000, 100000}), sizes[3] = {};
+    const std::int64_t longest = draw.below(3);
+    for (std::int64_t i = longest; i < longest + 3; ++i) {
+      sizes[i % 3] = draw.size(std::min<std::int64_t>(i == longest ? 2200 : 300, volume));
+      volume = std::max<std::int64_t>(volume / sizes[i % 3], 1);
+    }
+    const auto [m, n, k] = sizes;
+    const std::int64_t rank = draw.of({2, 2, 3, 4}), outer = draw.size(4),
+                       inner = draw.size(std::min<std::int64_t>(volume, 9));
+    const auto shape = [&](std::int64_t rows, std::int64_t columns) {
+      return rank == 2   ? Shape{rows, columns}
+             : rank == 3 ? Shape{inner, rows, columns}
+                         : Shape{outer, inner, rows, columns};
+    };
+    const Array a = draw.strided(dtype, shape(m, k), false), b = draw.strided(dtype, shape(k, n), false),
+                c = draw.strided(draw.of({dtype, Dtype::f32}), shape(m, n), true);
+    View shared = b;
+    if (rank > 2 && draw.once_in(4)) shared.strides[0] = 0;
+    const bool accumulate = draw.once_in(2);
+    const std::string what = fmt::format("seed {}", seed);
+    for (const Array& x : {a, b, c}) randomized(x, draw.seed());
+    if (!accumulate) assign(c, std::vector<double>(static_cast<std::size_t>(c.view.count()), NAN));
+    check_product(a, shared, c, accumulate, what);
+    // Small whole numbers: all sums are exact, so that nothing but the one rounding of the result is allowed for.
+    for (const Array& x : {a, b}) assign(x, values(random_integers(x.view.shape, draw.seed(), -4, 5)));
+    assign(c, values(random_integers(c.view.shape, draw.seed(), -128, 129)));
+    const Array exact = clone(c, Dtype::f64), expected = empty(c.view.dtype, c.view.shape);
+    ops::reference::matmul(cpu, clone(a, Dtype::f64), clone(shared, Dtype::f64), exact, accumulate);
+    assign(expected, values(exact));
+    ops::matmul(cpu, a, shared, c, accumulate);
+    check_close(c, expected, {},
+                what + " whole numbers " + a.view.str() + " x " + shared.str() + " -> " + c.view.str());
+    BOOST_TEST(gaps_are_untouched(c), what << " writes beside " << c.view.str());
   }
 }
 

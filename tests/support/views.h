@@ -2,10 +2,10 @@
 // Views with memory of their own, random contents, odd layouts, and element by element comparison: what tests of ops
 // are written with.
 
+#include <algorithm>
 #include <boost/test/unit_test.hpp>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <vector>
@@ -13,6 +13,7 @@
 #include "framework/base/philox.h"
 #include "framework/base/view.h"
 #include "ops/reference/access.h"
+#include "tests/support/bounds.h"
 
 namespace dujiang::test {
 
@@ -25,31 +26,6 @@ enum class Layout {
 inline constexpr Layout layouts[] = {Layout::contiguous, Layout::padded, Layout::transposed};
 inline constexpr Dtype compute_dtypes[] = {Dtype::f32, Dtype::bf16, Dtype::f16};
 
-/// Unit roundoff: half the distance from 1 to the next number.
-inline double roundoff(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::bf16:
-      return 0x1p-8;
-    case Dtype::f16:
-      return 0x1p-11;
-    case Dtype::f32:
-      return 0x1p-24;
-    default:
-      return 0x1p-53;
-  }
-}
-/// Half the smallest positive number: what rounding may lose besides, near zero.
-inline double underflow(Dtype dtype) {
-  switch (dtype) {
-    case Dtype::f16:
-      return 0x1p-25;
-    case Dtype::bf16:
-      return 0x1p-134;
-    default:
-      return 0x1p-150;
-  }
-}
-
 /// A view and its memory, in exactly sized allocations so that AddressSanitizer sees reads past the end. Copies share
 /// the memory.
 struct Array {
@@ -58,12 +34,21 @@ struct Array {
   operator const View&() const { return view; }
 };
 
-/// All bytes 0xff: NaN in every floating dtype, so that an element nobody wrote shows.
+/// All bytes 0xff: NaN in every floating dtype, so that an element nobody wrote shows. The first element lies `offset`
+/// elements from the start of the memory.
+inline Array empty(Dtype dtype, Shape shape, Shape strides, std::int64_t offset) {
+  std::int64_t last = offset;
+  for (int axis = 0; axis < shape.rank(); ++axis) last += std::max<std::int64_t>(shape[axis] - 1, 0) * strides[axis];
+  const std::size_t elements = shape.count() == 0 ? 0 : static_cast<std::size_t>(last + 1);
+  Array array;
+  array.memory = std::make_shared<std::vector<char>>(elements * size_of(dtype), static_cast<char>(0xff));
+  array.view = View(array.memory->data(), dtype, shape, strides);
+  if (elements > 0) array.view.data = array.memory->data() + offset * static_cast<std::int64_t>(size_of(dtype));
+  return array;
+}
 inline Array empty(Dtype dtype, Shape shape, Layout layout = Layout::contiguous) {
   Shape strides = shape.contiguous_strides();
-  std::int64_t offset = 0;
   if (layout == Layout::padded) {
-    offset = 1;
     std::int64_t step = 1;
     for (int axis = shape.rank() - 1; axis >= 0; --axis) {
       strides[axis] = step;
@@ -75,27 +60,22 @@ inline Array empty(Dtype dtype, Shape shape, Layout layout = Layout::contiguous)
     strides[-1] = shape[-2];
     strides[-2] = 1;
   }
-  std::int64_t last = offset;
-  for (int axis = 0; axis < shape.rank(); ++axis) last += std::max<std::int64_t>(shape[axis] - 1, 0) * strides[axis];
-  const std::size_t elements = shape.count() == 0 ? 0 : static_cast<std::size_t>(last + 1);
-  Array array;
-  array.memory = std::make_shared<std::vector<char>>(elements * size_of(dtype), static_cast<char>(0xff));
-  array.view = View(array.memory->data(), dtype, shape, strides);
-  if (elements > 0) array.view.data = array.memory->data() + offset * static_cast<std::int64_t>(size_of(dtype));
-  return array;
+  return empty(dtype, shape, strides, layout == Layout::padded ? 1 : 0);
 }
 
 /// Calls visit(offset) for every element in row-major order, offset in elements from view.data.
 template <class Visit>
 void for_each_offset(const View& view, Visit&& visit) {
-  const std::int64_t n = view.count();
-  for (std::int64_t i = 0; i < n; ++i) {
-    std::int64_t rest = i, offset = 0;
-    for (int axis = view.shape.rank() - 1; axis >= 0; --axis) {
+  const int rank = view.shape.rank();
+  const std::int64_t length = rank > 0 ? view.shape[-1] : 1, step = rank > 0 ? view.strides[-1] : 0;
+  const std::int64_t rows = length > 0 ? view.count() / length : 0;
+  for (std::int64_t row = 0; row < rows; ++row) {
+    std::int64_t rest = row, offset = 0;
+    for (int axis = rank - 2; axis >= 0; --axis) {
       offset += rest % view.shape[axis] * view.strides[axis];
       rest /= view.shape[axis];
     }
-    visit(offset);
+    for (std::int64_t i = 0; i < length; ++i) visit(offset + i * step);
   }
 }
 
@@ -119,14 +99,16 @@ inline void assign(const View& view, const std::vector<double>& from) {
 }
 
 /// Standard normal times `deviation`; the i-th element depends on seed and i alone, not on the layout.
-inline Array random(Dtype dtype, Shape shape, std::uint64_t seed, Layout layout = Layout::contiguous,
-                    double deviation = 1) {
-  Array array = empty(dtype, shape, layout);
+inline Array randomized(Array array, std::uint64_t seed, double deviation = 1) {
   const Philox philox(seed, 0);
   std::uint64_t i = 0;
   for_each_offset(array.view,
                   [&](std::int64_t offset) { set_element(array.view, offset, deviation * philox.normal(i++)); });
   return array;
+}
+inline Array random(Dtype dtype, Shape shape, std::uint64_t seed, Layout layout = Layout::contiguous,
+                    double deviation = 1) {
+  return randomized(empty(dtype, shape, layout), seed, deviation);
 }
 /// i32, uniform in [low, high).
 inline Array random_integers(Shape shape, std::uint64_t seed, std::int64_t low, std::int64_t high,
@@ -155,18 +137,6 @@ inline Array clone(const View& from) {
   return clone(from, from.dtype);
 }
 
-/// How far a result may lie from the oracle's: absolute + relative * |expected|, and where given the i-th element's
-/// own share (such as roundoff * the sum of its terms' magnitudes).
-struct Bound {
-  double relative = 0;
-  double absolute = 0;
-  std::function<double(std::size_t)> own = nullptr;
-};
-/// One rounding of a result of `dtype`.
-inline Bound rounding(Dtype dtype) {
-  return {roundoff(dtype), underflow(dtype)};
-}
-
 /// One failed check, naming the worst element, unless all lie within the bound. NaN and infinity match only their like.
 inline void check_close(const View& actual, const View& expected, const Bound& bound, const std::string& what) {
   BOOST_TEST_REQUIRE((actual.shape == expected.shape), what << ": shapes differ");
@@ -190,6 +160,17 @@ inline void check_close(const View& actual, const View& expected, const Bound& b
     BOOST_ERROR(what << ": " << wrong << " of " << a.size() << " elements outside the bound; element " << where
                      << " is " << a[where] << ", expected " << e[where] << ", off by " << worst << " times the bound; "
                      << actual.str());
+}
+
+/// Whether the memory between the elements of an array from empty() is as it was.
+inline bool gaps_are_untouched(const Array& array) {
+  std::vector<char> bytes = *array.memory;
+  const auto size = static_cast<std::int64_t>(size_of(array.view.dtype));
+  const std::int64_t start = static_cast<const char*>(array.view.data) - array.memory->data();
+  for_each_offset(array.view, [&](std::int64_t offset) {
+    std::fill_n(bytes.begin() + start + offset * size, size, static_cast<char>(0xff));
+  });
+  return std::all_of(bytes.begin(), bytes.end(), [](char byte) { return byte == static_cast<char>(0xff); });
 }
 
 /// The same bits in every element.
