@@ -161,14 +161,14 @@ class OpsBench {
 
   void optimizer() {
     const std::int64_t n = models::parameter_count(preset_.model);
-    const Tensor master = floats({n}), m = floats({n}), v = floats({n}), grad = floats({n}),
-                 norm = Tensor::zeros({1}, Dtype::f64);
-    const Tensor param = dtype_ == Dtype::f32 ? Tensor() : filled({n});
+    const bool split = dtype_ == Dtype::bf16;
+    const Tensor master = split ? Tensor::zeros({n}, Dtype::u16) : floats({n}), m = floats({n}), v = floats({n}),
+                 grad = floats({n}), norm = Tensor::zeros({1}, Dtype::f64);
+    const Tensor param = split ? filled({n}) : Tensor();
     const double four = 4.0 * static_cast<double>(n);
     row("sum_of_squares", 1, four, 0, [&] { ops::sum_of_squares(stream_, grad, norm); });
     const ops::AdamwStep step{1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, 0.1f, 0.05f, 1.0f};
-    row("adamw", 1, 7 * four + (param.defined() ? bytes(n) : 0.0), 0,
-        [&] { ops::adamw(stream_, master, m, v, grad, param, step); });
+    row("adamw", 1, 7 * four, 0, [&] { ops::adamw(stream_, master, m, v, grad, param, step); });
   }
 
   train::Preset preset_;

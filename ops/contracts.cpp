@@ -40,5 +40,7 @@ constinit decltype(sum) sum{"sum"};
 constinit decltype(sum_of_squares) sum_of_squares{"sum_of_squares"};
 
 constinit decltype(adamw) adamw{"adamw"};
+constinit decltype(split_f32) split_f32{"split_f32"};
+constinit decltype(join_f32) join_f32{"join_f32"};
 
 }  // namespace dujiang::ops

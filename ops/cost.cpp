@@ -64,7 +64,9 @@ OpCost softmax_cross_entropy_cost(const View& logits, const View&, const View&, 
 
 OpCost adamw_cost(const View& master, const View& m, const View& v, const View& grad, const View& param,
                   const AdamwStep&) {
-  return {.bytes = 2 * (bytes_of(master) + bytes_of(m) + bytes_of(v)) + bytes_of(grad) + bytes_of(param)};
+  const bool split = master.dtype == Dtype::u16;
+  return {.bytes =
+              2 * (bytes_of(master) + bytes_of(m) + bytes_of(v)) + bytes_of(grad) + bytes_of(param) * (split ? 2 : 1)};
 }
 
 [[maybe_unused]] const bool stated =

@@ -1,5 +1,5 @@
 #pragma once
-// Optimizer updates over flat memory.
+// Optimizer updates over flat memory, and f32 weights in two halves.
 
 #include "framework/base/view.h"
 #include "ops/kernel.h"
@@ -14,10 +14,18 @@ struct AdamwStep {
 };
 
 /// AdamW (Loshchilov & Hutter 2019), in the order of PyTorch's: p *= 1 - lr * wd; m, v; p -= lr / bc1 * m /
-/// (sqrt(v / bc2) + eps). master, m, v, grad: contiguous f32 [n]; param: the copy in the compute dtype (bf16 or f16)
-/// that is written on the way, or undefined. The same bits on every instruction set and for every number of threads.
+/// (sqrt(v / bc2) + eps). All contiguous [n]; m, v and grad are f32. The weights p, f32, are `master` where param is
+/// undefined; where param is f16 too, and it is the copy written on the way; where param is bf16 the two are their
+/// halves (split_f32), master u16. The same bits on every instruction set and for every number of threads.
 extern Kernel<void(const View& master, const View& m, const View& v, const View& grad, const View& param,
                    const AdamwStep& step)>
     adamw;
+
+/// f32 [n] as bf16 and u16 [n], contiguous: `high` is x rounded to nearest, ties away from zero, so that `low`, the
+/// lower half of x's bits, tells how it was rounded. NaN becomes quiet,
+/// with the upper half of its bits.
+extern Kernel<void(const View& x, const View& high, const View& low)> split_f32;
+/// What was split, to the bit.
+extern Kernel<void(const View& high, const View& low, const View& x)> join_f32;
 
 }  // namespace dujiang::ops

@@ -27,13 +27,12 @@ void muon_direction(const Tensor& momentum, const Tensor& grad, const MuonStep& 
   to.copy_from(ahead);
 }
 
-void muon_apply(const Tensor& master, const Tensor& value, const Tensor& update, float decay, float size) {
+void muon_apply(const Tensor& master, const Tensor& update, float decay, float size) {
   auto& stream = default_stream(master.device());
   const Tensor change = Tensor::empty(master.shape(), Dtype::f32, master.device());
   ops::scale(stream, update, -size, change);
   ops::scale(stream, master, 1 - decay, master);
   ops::add(stream, master, change, master);
-  value.copy_from(master);
 }
 
 double muon_size(const Shape& matrix) {

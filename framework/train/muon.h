@@ -25,8 +25,8 @@ void muon_momentum(const Tensor& momentum, const Tensor& grad, const MuonStep& s
 /// to = momentum, or with Nesterov's step ahead grad_scale * grad + step.momentum * momentum; `to` of any floating
 /// dtype.
 void muon_direction(const Tensor& momentum, const Tensor& grad, const MuonStep& step, const Tensor& to);
-/// master = (1 - decay) * master - size * update; then value = master, rounded, where it isn't the same memory.
-void muon_apply(const Tensor& master, const Tensor& value, const Tensor& update, float decay, float size);
+/// master = (1 - decay) * master - size * update.
+void muon_apply(const Tensor& master, const Tensor& update, float decay, float size);
 
 /// 0.2 * sqrt(max(rows, columns)): gives an update with singular values of 1 the root mean square 0.2 of AdamW's.
 double muon_size(const Shape& matrix);

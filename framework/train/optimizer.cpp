@@ -56,7 +56,6 @@ Optimizer::Optimizer(const parallel::DataParallel& data_parallel, const parallel
     if (bucket->count() > 0) divide(state);
     states_.push_back(std::move(state));
   }
-  append(masters_, "", [](const State& state, const Slice& s) { return state.master.narrow(0, s.at, s.count); });
   if (std::all_of(states_.begin(), states_.end(), [](const State& s) { return s.all_at_once; })) return;
   const auto cost = [&](const nn::Parameter& p) {
     return p.group.rule == Rule::muon ? orthogonalise_flops(p.global, section_.newton_schulz_steps) : 0.0;
@@ -89,7 +88,10 @@ void Optimizer::divide(State& state) const {
     if (group.rule == Rule::adamw) second = second_at + to - from;
   }
   state.master = state.bucket->owned_value();
-  if (has_masters_) state.master = Tensor::zeros({count}, Dtype::f32, device);
+  if (has_masters_) {
+    const bool split = state.master.dtype() == Dtype::bf16;
+    state.master = Tensor::zeros({count}, split ? Dtype::u16 : Dtype::f32, device);
+  }
   state.first = Tensor::zeros({count}, Dtype::f32, device);
   if (second > 0) state.second = Tensor::zeros({second}, Dtype::f32, device);
 }
@@ -102,10 +104,33 @@ void Optimizer::append(std::vector<StateSlice>& to, const char* suffix, Get&& ge
         to.push_back({slice.parameter->path + suffix, slice.parameter, slice.first, tensor});
 }
 
-void Optimizer::publish() const {
+Tensor Optimizer::read_masters(const State& state, std::int64_t at, std::int64_t count) const {
+  const Tensor master = state.master.narrow(0, at, count);
+  if (master.dtype() == Dtype::f32) return master;
+  const Tensor whole = Tensor::empty({count}, Dtype::f32, master.device());
+  ops::join_f32(default_stream(master.device()), state.bucket->owned_value().narrow(0, at, count), master, whole);
+  return whole;
+}
+
+void Optimizer::write_masters(const State& state, std::int64_t at, const Tensor& masters) const {
+  const std::int64_t count = masters.count();
+  const Tensor value = state.bucket->owned_value().narrow(0, at, count);
+  if (state.master.dtype() == Dtype::f32) return value.copy_from(masters);
+  ops::split_f32(default_stream(masters.device()), masters, value, state.master.narrow(0, at, count));
+}
+
+void Optimizer::set_masters(const std::function<void(const StateSlice&)>& fill) const {
+  constexpr std::int64_t most = std::int64_t{1} << 20;  // elements at a time
   for (const auto& state : states_) {
     if (!state.master.defined()) continue;
-    if (has_masters_) state.bucket->owned_value().copy_from(state.master);
+    for (const auto& slice : state.slices) {
+      for (std::int64_t done = 0; done < slice.count; done += most) {
+        const std::int64_t at = slice.at + done, count = std::min(most, slice.count - done);
+        const Tensor masters = read_masters(state, at, count);
+        fill({slice.parameter->path, slice.parameter, slice.first + done, masters});
+        write_masters(state, at, masters);
+      }
+    }
     state.bucket->publish_values();
   }
 }
@@ -117,15 +142,23 @@ std::vector<StateSlice> Optimizer::values() const {
   return all;
 }
 
-std::vector<StateSlice> Optimizer::state() const {
+std::vector<StateSlice> Optimizer::masters() const {
+  if (!has_masters_) return {};
+  std::vector<StateSlice> all;
+  append(all, ".master", [](const State& state, const Slice& s) { return state.master.narrow(0, s.at, s.count); });
+  const auto high = values();
+  for (std::size_t i = 0; i < all.size(); ++i)
+    if (all[i].tensor.dtype() != Dtype::f32) all[i].low = std::exchange(all[i].tensor, high[i].tensor);
+  return all;
+}
+
+std::vector<StateSlice> Optimizer::moments() const {
   std::vector<StateSlice> all;
   const auto first_of = [](Rule rule) {
     return [rule](const State& state, const Slice& s) {
       return s.parameter->group.rule == rule ? state.first.narrow(0, s.at, s.count) : Tensor();
     };
   };
-  if (has_masters_)
-    append(all, ".master", [](const State& state, const Slice& s) { return state.master.narrow(0, s.at, s.count); });
   append(all, ".m", first_of(Rule::adamw));
   append(all, ".momentum", first_of(Rule::muon));
   append(all, ".v", [](const State& state, const Slice& s) {
@@ -237,13 +270,13 @@ MuonStep Optimizer::muon_step(double grad_scale) const {
 
 void Optimizer::update_matrices(double lr, double grad_scale) const {
   using Cut = parallel::WholeMatrices::Cut;
-  const auto owned = [&](const Cut& cut, const Tensor& flat) {
-    const std::int64_t begin = cut.matrix->offset + cut.first - states_[cut.matrix->bucket].bucket->owned().begin;
-    return flat.narrow(0, begin, cut.count);
+  const auto place = [&](const Cut& cut) {
+    return cut.matrix->offset + cut.first - states_[cut.matrix->bucket].bucket->owned().begin;
   };
   const auto read = [&](const Cut& cut, const Tensor& to) {
     const auto& state = states_[cut.matrix->bucket];
-    muon_direction(owned(cut, state.first), owned(cut, state.bucket->owned_grad()), muon_step(grad_scale), to);
+    const auto owned = [&](const Tensor& flat) { return flat.narrow(0, place(cut), cut.count); };
+    muon_direction(owned(state.first), owned(state.bucket->owned_grad()), muon_step(grad_scale), to);
   };
   const auto work = [&](const parallel::WholeMatrices::Matrix&, const Tensor& whole) {
     orthogonalise(whole, section_.newton_schulz_steps);
@@ -252,8 +285,11 @@ void Optimizer::update_matrices(double lr, double grad_scale) const {
     const auto& state = states_[cut.matrix->bucket];
     const auto& p = *cut.matrix->parameter;
     const double rate = lr * p.group.lr_scale;
-    muon_apply(owned(cut, state.master), owned(cut, state.bucket->owned_value()), update,
-               static_cast<float>(rate * p.group.weight_decay), static_cast<float>(rate * muon_size(p.global)));
+    const std::int64_t at = place(cut);
+    const Tensor masters = read_masters(state, at, cut.count);
+    muon_apply(masters, update, static_cast<float>(rate * p.group.weight_decay),
+               static_cast<float>(rate * muon_size(p.global)));
+    write_masters(state, at, masters);
   };
   for (const auto& round : matrices_->rounds()) {
     matrices_->run(round, read, work, write);

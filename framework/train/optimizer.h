@@ -1,6 +1,7 @@
 #pragma once
-// The optimizer over flat buckets: fp32 master weights and moments of the ranges this rank owns, the copy in the
-// compute dtype written on the way. AdamW sweeps the ranges; Muon's matrices meet on owner ranks for their update.
+// The optimizer over flat buckets: fp32 master weights and moments of the ranges this rank owns, the values in the
+// compute dtype written on the way. In bf16 the value is the upper half of the master, and only the lower one is kept
+// beside it. AdamW sweeps the ranges; Muon's matrices meet on owner ranks for their update.
 
 #include <functional>
 #include <memory>
@@ -28,6 +29,7 @@ struct StateSlice {
   const nn::Parameter* parameter;
   std::int64_t first;
   Tensor tensor;  ///< [count], contiguous
+  Tensor low{};   ///< where it holds the upper halves of f32: the lower ones (ops::split_f32)
 };
 
 class Optimizer {
@@ -36,15 +38,17 @@ class Optimizer {
   /// but for padding. Collective over the mesh.
   Optimizer(const parallel::DataParallel& data_parallel, const parallel::Mesh& mesh, const OptimizerSection& section);
 
-  /// The fp32 weights that this rank owns, named as the parameters; where the compute dtype is f32, they are the values
-  /// themselves. Whoever fills them calls publish() to round them into the values.
-  const std::vector<StateSlice>& masters() const { return masters_; }
-  void publish() const;
+  /// Has `fill` write the fp32 weights that this rank owns, a stretch at a time, named as the parameters; rounds them
+  /// into the values and publishes these.
+  void set_masters(const std::function<void(const StateSlice&)>& fill) const;
+  /// Whether they are other than the values: the compute dtype isn't f32.
+  bool has_masters() const { return has_masters_; }
   /// The values this rank owns, of the compute dtype.
   std::vector<StateSlice> values() const;
-  /// What this rank owns of PARAMETER.m and .v, or with Muon PARAMETER.momentum, and where the compute dtype is not f32
-  /// PARAMETER.master.
-  std::vector<StateSlice> state() const;
+  /// What this rank owns of PARAMETER.master, where there are masters.
+  std::vector<StateSlice> masters() const;
+  /// What this rank owns of PARAMETER.m and .v, or with Muon PARAMETER.momentum.
+  std::vector<StateSlice> moments() const;
   /// The suffixes of a parameter's states, whoever owns them.
   std::vector<std::string> state_names(const nn::Parameter& parameter) const;
 
@@ -70,7 +74,7 @@ class Optimizer {
   };
   struct State {
     parallel::FlatBucket* bucket;
-    Tensor master;              ///< [owned count]
+    Tensor master;              ///< [owned count]: f32; in bf16 u16, the lower halves
     Tensor first;               ///< AdamW's m, Muon's momentum, [owned count]
     Tensor second;              ///< AdamW's v, of its ranges alone
     std::vector<Slice> slices;  ///< the parameters in the owned range
@@ -83,15 +87,18 @@ class Optimizer {
   void update_matrices(double lr, double grad_scale) const;
   /// The gradients this rank brings into sums over the mesh: each element of the model on one rank of tp.
   std::vector<Tensor> counted_gradients() const;
+  /// Elements of the masters in f32: these themselves, or in bf16 a copy, which write_masters() takes back. It rounds
+  /// them into the values.
+  Tensor read_masters(const State& state, std::int64_t at, std::int64_t count) const;
+  void write_masters(const State& state, std::int64_t at, const Tensor& masters) const;
   template <class Get>
   void append(std::vector<StateSlice>& to, const char* suffix, Get&& get) const;
 
   OptimizerSection section_;
   const parallel::Mesh& mesh_;
-  bool sharded_;               ///< over dp
-  bool has_masters_;           ///< apart from the values
-  std::vector<State> states_;  ///< by bucket
-  std::vector<StateSlice> masters_;
+  bool sharded_;                                       ///< over dp
+  bool has_masters_;                                   ///< apart from the values
+  std::vector<State> states_;                          ///< by bucket
   std::unique_ptr<parallel::WholeMatrices> matrices_;  ///< Muon's; null without
 };
 

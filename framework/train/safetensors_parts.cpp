@@ -7,6 +7,7 @@
 
 #include "framework/base/check.h"
 #include "framework/train/agreement.h"
+#include "ops/optim.h"
 
 namespace dujiang::train {
 namespace {
@@ -47,11 +48,15 @@ SafetensorsLayout::File lay_out(std::string name, std::vector<std::size_t> tenso
 }
 
 void check_piece(const TensorPart& part, const TensorPart::Piece& piece) {
-  const Tensor& elements = piece.elements;
-  DUJIANG_CHECK(
-      elements.defined() && elements.contiguous() && elements.dtype() == part.dtype && elements.device() == Device{},
-      "tensor {}: a piece is {}, expected contiguous {} in host memory", part.name, elements.str(),
-      name_of(part.dtype));
+  const Tensor &elements = piece.elements, &low = piece.low;
+  const auto fits = [&](const Tensor& t, Dtype dtype) {
+    return t.defined() && t.contiguous() && t.dtype() == dtype && t.device() == Device{};
+  };
+  const bool right = low.defined() ? part.dtype == Dtype::f32 && fits(elements, Dtype::bf16) && fits(low, Dtype::u16) &&
+                                         low.count() == elements.count()
+                                   : fits(elements, part.dtype);
+  DUJIANG_CHECK(right, "tensor {}: a piece is {}, expected contiguous {} in host memory", part.name, elements.str(),
+                name_of(part.dtype));
   for (const auto& run : piece.runs) {
     const bool inside = run.count >= 0 && run.local >= 0 && run.global >= 0 &&
                         run.local + run.count <= elements.count() && run.global + run.count <= part.global.count();
@@ -81,6 +86,14 @@ Hash128 hash_of_list(std::span<const TensorPart> list) {
 }
 
 }  // namespace
+
+Tensor TensorPart::Piece::read(std::int64_t first, std::int64_t count) const {
+  const auto part = [&](const Tensor& t) { return t.view({t.count()}).narrow(0, first, count); };
+  if (!low.defined()) return part(elements);
+  const Tensor joined = Tensor::empty({count}, Dtype::f32);
+  ops::join_f32(default_stream({}), part(elements), part(low), joined);
+  return joined;
+}
 
 TensorPart::Piece piece_of(const nn::Parameter& parameter, const Tensor& elements, std::int64_t first) {
   TensorPart::Piece piece{elements, nn::element_runs(parameter, first, elements.count())};
@@ -205,6 +218,7 @@ bool PartWriter::next_run() {
 }
 
 bool PartWriter::advance(std::uint64_t bytes) {
+  constexpr std::uint64_t bytes_at_once = std::uint64_t{4} << 20;  // of which there may be a copy
   bool more = true;
   for (std::uint64_t written = 0; (more = next_run()) && written < bytes;) {
     const auto& part = list_[tensor_];
@@ -217,12 +231,11 @@ bool PartWriter::advance(std::uint64_t bytes) {
       open_ = place.file;
     }
     const std::uint64_t width = size_of(part.dtype);
-    const auto count =
-        std::min<std::int64_t>(run.count - done_, static_cast<std::int64_t>(std::max<std::uint64_t>(bytes / width, 1)));
-    const auto* from =
-        static_cast<const char*>(piece.elements.raw().data) + static_cast<std::uint64_t>(run.local + done_) * width;
+    const auto most = static_cast<std::int64_t>(std::max<std::uint64_t>(std::min(bytes, bytes_at_once) / width, 1));
+    const std::int64_t count = std::min(run.count - done_, most);
+    const Tensor from = piece.read(run.local + done_, count);
     const std::uint64_t amount = static_cast<std::uint64_t>(count) * width;
-    file_->write_at(place.begin + static_cast<std::uint64_t>(run.global + done_) * width, from, amount);
+    file_->write_at(place.begin + static_cast<std::uint64_t>(run.global + done_) * width, from.raw().data, amount);
     done_ += count;
     written += amount;
   }

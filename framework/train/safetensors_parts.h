@@ -24,6 +24,9 @@ struct TensorPart {
   struct Piece {
     Tensor elements;                   ///< contiguous, in host memory, of the tensor's dtype
     std::vector<nn::ElementRun> runs;  ///< from places in `elements` (flat) to places in the whole (flat)
+    Tensor low{};  ///< of an f32 tensor whose upper halves are `elements`: the lower ones (ops::split_f32)
+    /// [count] of the tensor's elements, contiguous: a part of `elements` or a copy.
+    Tensor read(std::int64_t first, std::int64_t count) const;
   };
   std::string name;
   Dtype dtype = Dtype::f32;

@@ -162,23 +162,21 @@ BatchShare TrainStep::share_of(std::int64_t global_batch) const {
   return share;
 }
 
-void TrainStep::publish() {
-  optimizer_->publish();
+void TrainStep::set_masters(const std::function<void(const StateSlice&)>& fill) {
+  optimizer_->set_masters(fill);
   shared_values();  // waits: who fills the masters next finds no gather that reads them
 }
 
 void TrainStep::initialise(std::uint64_t seed) {
-  for (const auto& master : optimizer_->masters()) nn::initialise(*master.parameter, seed, master.tensor, master.first);
-  publish();
+  set_masters([&](const StateSlice& slice) { nn::initialise(*slice.parameter, seed, slice.tensor, slice.first); });
   for (auto* p : model_.parameters())
     if (!p->trainable) nn::initialise(*p, seed, p->value);
 }
 
 void TrainStep::load_weights(const std::filesystem::path& dir) {
   const auto files = load_model_tensors(dir, expected_weights(model_));
-  for (const auto& master : optimizer_->masters())
-    read_part(files, master.name, *master.parameter, master.tensor, master.first);
-  publish();
+  set_masters(
+      [&](const StateSlice& slice) { read_part(files, slice.name, *slice.parameter, slice.tensor, slice.first); });
   for (auto* p : model_.parameters())
     if (!p->trainable) read_part(files, p->path, *p, p->value);
 }
@@ -189,9 +187,11 @@ void TrainStep::restore(const std::filesystem::path& checkpoint) {
   std::vector<ExpectedTensor> expected;
   for (const auto& part : optimizer_state()) expected.push_back({part.name, part.global});
   const auto files = load_optimizer_tensors(checkpoint, expected);
-  for (const auto& slice : optimizer_->state())
-    read_part(files, slice.name, *slice.parameter, slice.tensor, slice.first);
-  publish();
+  const auto read = [&](const StateSlice& slice, const std::string& name) {
+    read_part(files, name, *slice.parameter, slice.tensor, slice.first);
+  };
+  for (const auto& slice : optimizer_->moments()) read(slice, slice.name);
+  if (optimizer_->has_masters()) set_masters([&](const StateSlice& slice) { read(slice, slice.name + ".master"); });
 }
 
 std::vector<Tensor> TrainStep::shared_values() {
@@ -214,8 +214,11 @@ TensorPart TrainStep::part_of(const std::string& name, const nn::Parameter& para
   const auto share = data_parallel_->share_of(parameter);
   const std::int64_t begin = std::max(share.begin, slice.first);
   const std::int64_t end = std::min(share.begin + share.count, slice.first + slice.tensor.count());
-  if (begin < end)
-    part.pieces.push_back(piece_of(parameter, slice.tensor.narrow(0, begin - slice.first, end - begin), begin));
+  if (begin < end) {
+    const auto own = [&](const Tensor& all) { return all.narrow(0, begin - slice.first, end - begin); };
+    part.pieces.push_back(piece_of(parameter, own(slice.tensor), begin));
+    if (slice.low.defined()) part.pieces.back().low = own(slice.low);
+  }
   return part;
 }
 
@@ -230,7 +233,8 @@ std::vector<TensorPart> TrainStep::weights() const {
 }
 
 std::vector<TensorPart> TrainStep::optimizer_state() const {
-  const auto slices = by_name(optimizer_->state());
+  auto slices = by_name(optimizer_->moments());
+  slices.merge(by_name(optimizer_->masters()));
   std::vector<TensorPart> parts;
   for (const auto* p : model_.parameters()) {
     if (!p->trainable) continue;

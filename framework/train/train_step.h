@@ -87,8 +87,8 @@ class TrainStep {
   models::Qwen3& model() { return model_; }
 
  private:
-  /// What was written into the masters, on every rank that holds the values.
-  void publish();
+  /// Optimizer::set_masters(), on every rank that holds the values.
+  void set_masters(const std::function<void(const StateSlice&)>& fill);
   double micro_batch_loss(const data::Batch& part, double grad_scale, StepResult& result);
   double sum_over_batch(std::span<const double> of_micro_batches) const;
   [[noreturn]] void report_bad_gradient(std::int64_t step);

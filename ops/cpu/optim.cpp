@@ -9,20 +9,33 @@
 namespace dujiang::ops::cpu {
 namespace {
 
+constexpr std::int64_t block = 1024;  // threads meet at multiples of it, so vectors stay whole
+
+bool flat(const View& view, Dtype dtype, std::int64_t n) {
+  return view.dtype == dtype && view.shape == Shape{n} && view.contiguous();
+}
+
+// body(begin, end) over [0, n) on all threads.
+template <class Body>
+void sweep_blocks(std::int64_t n, Body&& body) {
+  parallel_ranges((n + block - 1) / block, 16,
+                  [&](std::int64_t first, std::int64_t last) { body(first * block, std::min(last * block, n)); });
+}
+
 void adamw(Stream&, const View& master, const View& m, const View& v, const View& grad, const View& param,
            const AdamwStep& step) {
-  bool ok = master.shape.rank() == 1;
-  for (const View* view : {&master, &m, &v, &grad})
-    ok = ok && view->dtype == Dtype::f32 && view->shape == master.shape && view->contiguous();
-  if (param.defined()) ok = ok && is_half(param.dtype) && param.shape == master.shape && param.contiguous();
-  check_arguments(ok, "adamw", "master, m, v, grad contiguous f32 [n], param contiguous bf16 or f16 [n] or none",
-                  {{"master", master}, {"m", m}, {"v", v}, {"grad", grad}, {"param", param}});
-  const auto kernel = adamw_table().update[param.defined() ? index_of(param.dtype) : 0];
-  constexpr std::int64_t block = 1024;  // threads meet at multiples of it, so vectors stay whole
   const std::int64_t n = master.count();
-  parallel_ranges((n + block - 1) / block, 16, [&](std::int64_t first, std::int64_t last) {
-    const std::int64_t begin = first * block, end = std::min(last * block, n);
-    kernel({.master = master.as<float>() + begin,
+  const bool split = master.dtype == Dtype::u16;
+  bool ok = flat(master, split ? Dtype::u16 : Dtype::f32, n);
+  for (const View* view : {&m, &v, &grad}) ok = ok && flat(*view, Dtype::f32, n);
+  if (split || param.defined()) ok = ok && flat(param, split ? Dtype::bf16 : Dtype::f16, n);
+  check_arguments(ok, "adamw",
+                  "all contiguous [n], m, v, grad f32, master f32 and param f16 or none, or master u16 and param bf16",
+                  {{"master", master}, {"m", m}, {"v", v}, {"grad", grad}, {"param", param}});
+  const auto& table = optim_table();
+  const auto kernel = split ? table.adamw_split : param.defined() ? table.adamw_copied : table.adamw;
+  sweep_blocks(n, [&](std::int64_t begin, std::int64_t end) {
+    kernel({.master = static_cast<char*>(master.data) + begin * (split ? 2 : 4),
             .m = m.as<float>() + begin,
             .v = v.as<float>() + begin,
             .grad = grad.as<float>() + begin,
@@ -40,7 +53,33 @@ void adamw(Stream&, const View& master, const View& m, const View& v, const View
   });
 }
 
-[[maybe_unused]] const bool registered = ops::adamw.add(DeviceType::cpu, adamw);
+void check_halves(const char* op, const View& x, const View& high, const View& low) {
+  const std::int64_t n = x.count();
+  check_arguments(flat(x, Dtype::f32, n) && flat(high, Dtype::bf16, n) && flat(low, Dtype::u16, n), op,
+                  "x f32, high bf16, low u16, all contiguous [n]", {{"x", x}, {"high", high}, {"low", low}});
+}
+
+std::uint16_t* halves(const View& view) {
+  return static_cast<std::uint16_t*>(view.data);
+}
+
+void split_f32(Stream&, const View& x, const View& high, const View& low) {
+  check_halves("split_f32", x, high, low);
+  sweep_blocks(x.count(), [&](std::int64_t begin, std::int64_t end) {
+    optim_table().split_f32(x.as<float>() + begin, halves(high) + begin, halves(low) + begin, end - begin);
+  });
+}
+
+void join_f32(Stream&, const View& high, const View& low, const View& x) {
+  check_halves("join_f32", x, high, low);
+  sweep_blocks(x.count(), [&](std::int64_t begin, std::int64_t end) {
+    optim_table().join_f32(halves(high) + begin, halves(low) + begin, x.as<float>() + begin, end - begin);
+  });
+}
+
+[[maybe_unused]] const bool registered = ops::adamw.add(DeviceType::cpu, adamw) &&
+                                         ops::split_f32.add(DeviceType::cpu, split_f32) &&
+                                         ops::join_f32.add(DeviceType::cpu, join_f32);
 
 }  // namespace
 }  // namespace dujiang::ops::cpu

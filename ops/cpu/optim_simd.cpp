@@ -8,25 +8,99 @@
 namespace dujiang::ops::cpu::DUJIANG_ISA {
 namespace {
 
-template <class E, bool write_param>
-void update(const AdamwRange& a) {
+// The upper half of a float's bits, as they are.
+struct Upper {
+  using Bits = std::uint16_t;
+};
+DUJIANG_INLINE Floats load(Upper, const std::uint16_t* p) {
+  return load(Bf16{}, p);
+}
+DUJIANG_INLINE void store(Upper, std::uint16_t* p, Floats v) {
+  const Halves h = narrow((Words)v >> 16);
+  std::memcpy(p, &h, sizeof h);
+}
+
+// Where weights are. All of them in f32:
+struct Whole {
+  float* p;
+  template <class Lanes>
+  Floats get(std::ptrdiff_t i, Lanes lanes) const {
+    return load(F32{}, p + i, lanes);
+  }
+  template <class Lanes>
+  void put(std::ptrdiff_t i, Floats v, Lanes lanes) const {
+    store(F32{}, p + i, v, lanes);
+  }
+};
+// So too, with a copy in f16:
+struct Copied {
+  float* p;
+  std::uint16_t* copy;
+  template <class Lanes>
+  Floats get(std::ptrdiff_t i, Lanes lanes) const {
+    return load(F32{}, p + i, lanes);
+  }
+  template <class Lanes>
+  void put(std::ptrdiff_t i, Floats v, Lanes lanes) const {
+    store(F32{}, p + i, v, lanes);
+    store(F16{}, copy + i, v, lanes);
+  }
+};
+// In halves. The upper one was rounded up where the lower one, as a signed number, is below zero.
+struct Split {
+  std::uint16_t *high, *low;
+  template <class Lanes>
+  Floats get(std::ptrdiff_t i, Lanes lanes) const {
+    return (Floats)((Ints)load(Upper{}, high + i, lanes) + ((Ints)load(Upper{}, low + i, lanes) >> 16));
+  }
+  template <class Lanes>
+  void put(std::ptrdiff_t i, Floats v, Lanes lanes) const {
+    const Words u = (Words)v, quiet = (u | 0x400000u) & 0xffff0000u;
+    const Words bits = v != v ? quiet : u;
+    store(Upper{}, high + i, (Floats)(bits + 0x8000u), lanes);
+    store(Upper{}, low + i, (Floats)(bits << 16), lanes);
+  }
+};
+
+template <class Weights>
+DUJIANG_INLINE void update(const AdamwRange& a, Weights weights) {
   const F32 f32;
-  auto* param = static_cast<typename E::Bits*>(a.param);
   sweep(a.n, [&](std::ptrdiff_t i, auto lanes) {
     const Floats g = load(f32, a.grad + i, lanes) * a.grad_scale;
     const Floats m = load(f32, a.m + i, lanes) * a.beta1 + g * a.one_less_beta1;
     const Floats v = load(f32, a.v + i, lanes) * a.beta2 + g * g * a.one_less_beta2;
-    const Floats p =
-        load(f32, a.master + i, lanes) * a.decay - a.step_size * m / (sqrt(v * a.inverse_correction2) + a.eps);
+    const Floats p = weights.get(i, lanes) * a.decay - a.step_size * m / (sqrt(v * a.inverse_correction2) + a.eps);
     store(f32, a.m + i, m, lanes);
     store(f32, a.v + i, v, lanes);
-    store(f32, a.master + i, p, lanes);
-    if constexpr (write_param) store(E{}, param + i, p, lanes);
+    weights.put(i, p, lanes);
   });
+}
+
+void adamw(const AdamwRange& a) {
+  update(a, Whole{static_cast<float*>(a.master)});
+}
+void adamw_split(const AdamwRange& a) {
+  update(a, Split{static_cast<std::uint16_t*>(a.param), static_cast<std::uint16_t*>(a.master)});
+}
+void adamw_copied(const AdamwRange& a) {
+  update(a, Copied{static_cast<float*>(a.master), static_cast<std::uint16_t*>(a.param)});
+}
+
+void split_f32(const float* x, std::uint16_t* high, std::uint16_t* low, std::ptrdiff_t n) {
+  sweep(n, [&](std::ptrdiff_t i, auto lanes) { Split{high, low}.put(i, load(F32{}, x + i, lanes), lanes); });
+}
+
+void join_f32(const std::uint16_t* high, const std::uint16_t* low, float* x, std::ptrdiff_t n) {
+  const Split halves{const_cast<std::uint16_t*>(high), const_cast<std::uint16_t*>(low)};
+  sweep(n, [&](std::ptrdiff_t i, auto lanes) { store(F32{}, x + i, halves.get(i, lanes), lanes); });
 }
 
 }  // namespace
 
-const AdamwTable adamw_table = {.update = {update<F32, false>, update<Bf16, true>, update<F16, true>}};
+const OptimTable optim_table = {.adamw = adamw,
+                                .adamw_copied = adamw_copied,
+                                .adamw_split = adamw_split,
+                                .split_f32 = split_f32,
+                                .join_f32 = join_f32};
 
 }  // namespace dujiang::ops::cpu::DUJIANG_ISA

@@ -1,16 +1,18 @@
 #pragma once
-// The inner loop of optim.cpp.
+// The inner loops of optim.cpp.
 
 #include <cstddef>
+#include <cstdint>
 
 #include "ops/cpu/isa.h"
 
 namespace dujiang::ops::cpu {
 
 struct AdamwRange {
-  float *master, *m, *v;
+  void* master;  ///< f32, or u16 where param is bf16
+  float *m, *v;
   const float* grad;
-  void* param;  ///< null where the kernel writes none
+  void* param;  ///< null where the weights are master alone
   std::ptrdiff_t n;
   float decay;  ///< 1 - lr * weight_decay
   float beta1, one_less_beta1;
@@ -20,11 +22,14 @@ struct AdamwRange {
   float eps, grad_scale;
 };
 
-/// Indexed by the dtype of param: f32 stands for none.
-struct AdamwTable {
-  void (*update[3])(const AdamwRange&);
+struct OptimTable {
+  void (*adamw)(const AdamwRange&);         ///< no param
+  void (*adamw_copied)(const AdamwRange&);  ///< param f16
+  void (*adamw_split)(const AdamwRange&);   ///< param bf16
+  void (*split_f32)(const float* x, std::uint16_t* high, std::uint16_t* low, std::ptrdiff_t n);
+  void (*join_f32)(const std::uint16_t* high, const std::uint16_t* low, float* x, std::ptrdiff_t n);
 };
 
-DUJIANG_SIMD_TABLE(AdamwTable, adamw_table)
+DUJIANG_SIMD_TABLE(OptimTable, optim_table)
 
 }  // namespace dujiang::ops::cpu

@@ -1,5 +1,5 @@
 #pragma once
-// The oracle of ops/optim.h: a plain loop in double over any dtypes.
+// The oracles of ops/optim.h: plain loops, AdamW in double over any dtypes but halves.
 
 #include "framework/base/view.h"
 #include "ops/optim.h"
@@ -8,5 +8,7 @@ namespace dujiang::ops::reference {
 
 void adamw(Stream&, const View& master, const View& m, const View& v, const View& grad, const View& param,
            const AdamwStep& step);
+void split_f32(Stream&, const View& x, const View& high, const View& low);
+void join_f32(Stream&, const View& high, const View& low, const View& x);
 
 }  // namespace dujiang::ops::reference

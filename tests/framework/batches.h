@@ -53,7 +53,7 @@ inline std::vector<train::NamedTensor> whole(const std::vector<train::TensorPart
   for (const auto& part : parts) {
     const Tensor tensor = Tensor::zeros(part.global, Dtype::f32);
     for (const auto& piece : part.pieces) {
-      const auto values = piece.elements.floats();
+      const auto values = piece.read(0, piece.elements.count()).floats();
       for (const auto& run : piece.runs)
         std::copy_n(values.begin() + run.local, run.count, tensor.data<float>().begin() + run.global);
     }

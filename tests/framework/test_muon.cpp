@@ -261,9 +261,11 @@ BOOST_AUTO_TEST_CASE(in_half_precision_masters_move_and_values_are_their_roundin
     const auto state = named(trainee.optimizer_state());
     for (const auto& [path, weights] : named(trainee.weights())) {
       const auto& master = state.at(path + ".master");
-      BOOST_TEST(
-          (Tensor::of<float>(master, {std::ssize(master)}).to(train::compute_dtype(precision)).floats() == weights),
-          path);
+      const auto nearest = Tensor::of<float>(master, {std::ssize(master)}).to(train::compute_dtype(precision)).floats();
+      bool rounded = true;  // a tie may go either way
+      for (std::size_t i = 0; i < weights.size(); ++i)
+        rounded = rounded && (weights[i] == nearest[i] || weights[i] - master[i] == master[i] - nearest[i]);
+      BOOST_TEST(rounded, path);
       if (path.find("_proj") == std::string::npos) continue;
       Shape shape;
       for (const auto* p : trainee.model.parameters())
@@ -376,7 +378,7 @@ BOOST_AUTO_TEST_CASE(a_rank_keeps_one_moment_of_its_share_of_the_matrices_and_tw
   config.num_attention_heads = 16;
   config.head_dim = 64;
   config.intermediate_size = 3072;
-  for (const auto precision : {Precision::fp32, Precision::bf16}) {
+  for (const auto precision : {Precision::fp32, Precision::bf16, Precision::fp16}) {
     for (const std::int64_t zero : {0, 1, 3}) {
       for (const bool with_muon : {false, true}) {
         Rehearsal rehearsal(Pace{}, true);
@@ -389,7 +391,7 @@ BOOST_AUTO_TEST_CASE(a_rank_keeps_one_moment_of_its_share_of_the_matrices_and_tw
         double matrices = 0, rest = 0;
         for (const auto* p : model.parameters())
           (p->path.find("_proj") != std::string::npos ? matrices : rest) += static_cast<double>(p->global.count());
-        const double master = precision == Precision::fp32 ? 0 : 1;
+        const double master = precision == Precision::fp32 ? 0 : precision == Precision::bf16 ? 0.5 : 1;
         const double each = (matrices * (master + (with_muon ? 1 : 2)) + rest * (master + 2)) * 4;
         const double expected = each / (zero > 0 ? 4 : 1);
         const auto actual = static_cast<double>(rehearsal.in_use()[MemoryUse::optimizer]);

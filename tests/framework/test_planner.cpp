@@ -139,8 +139,8 @@ BOOST_AUTO_TEST_CASE(zero_stages_leave_what_the_formula_says) {
   const double block = (n - rest) / 32;
   // 5 %: the allocator rounds up, and the rotary table counts among the parameters.
   const auto close = boost::test_tools::tolerance(0.05);
-  BOOST_TEST(bytes(0, MemoryUse::optimizer) == 12 * n, close);
-  BOOST_TEST(bytes(1, MemoryUse::optimizer) == 12 * n / ranks, close);
+  BOOST_TEST(bytes(0, MemoryUse::optimizer) == 10 * n, close);
+  BOOST_TEST(bytes(1, MemoryUse::optimizer) == 10 * n / ranks, close);
   BOOST_TEST(bytes(1, MemoryUse::gradients) == 4 * n, close);
   // Two blocks' buffers beside the shards.
   BOOST_TEST(bytes(2, MemoryUse::gradients) == 4 * ((n - rest) / ranks + rest + 2 * block), close);
