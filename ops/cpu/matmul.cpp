@@ -6,6 +6,7 @@
 #include "framework/base/allocator.h"
 #include "ops/cpu/arguments.h"
 #include "ops/cpu/gemm.h"
+#include "ops/cpu/gemv.h"
 #include "ops/elementwise.h"
 
 namespace dujiang::ops::cpu {
@@ -140,6 +141,7 @@ void matmul(Stream& stream, const View& a, const View& b, const View& c, bool ac
     if (!accumulate) ops::fill(stream, c, 0);
     return;
   }
+  if (rank == 2 && gemv_takes(a, b)) return gemv(a, b, c, accumulate);
   const Batches batches(a, b, c);
   const auto product = has_native_gemm(a.dtype) ? native : widened;
   for (std::int64_t i = 0; i < batches.outer; ++i)

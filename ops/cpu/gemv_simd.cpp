@@ -1,0 +1,135 @@
+// Products with few rows, which are bound by reading the weight: each of its rows is read once, as it lies, and
+// multiplied with all rows of x while it is near. A tile has as many sums as a vector has lanes, whatever its form, so
+// that one transposition adds up their lanes; a sum's bits depend on k alone.
+
+#include "ops/cpu/gemv_simd.h"
+
+#include "ops/cpu/simd.h"
+
+namespace dujiang::ops::cpu::DUJIANG_ISA {
+namespace {
+
+using Index = std::ptrdiff_t;
+
+/// What a step along k multiplies: a vector of floats,
+template <class Element>
+struct Wide {
+  using E = Element;
+  static constexpr int step = width;
+  DUJIANG_INLINE Floats load_step(const typename E::Bits* p) { return load(E{}, p); }
+  DUJIANG_INLINE Floats load_rest(const typename E::Bits* p, Index n) { return load_some(E{}, p, n); }
+  DUJIANG_INLINE Floats multiply_add(Floats a, Floats b, Floats sum) { return a * b + sum; }
+};
+
+#if defined(__AVX512BF16__)
+/// or twice as many bf16.
+struct Pairs {
+  using E = Bf16;
+  static constexpr int step = 2 * width;
+  DUJIANG_INLINE Words load_step(const std::uint16_t* p) {
+    Words w;
+    std::memcpy(&w, p, sizeof w);
+    return w;
+  }
+  DUJIANG_INLINE Words load_rest(const std::uint16_t* p, Index n) {
+    return (Words)_mm512_maskz_loadu_epi16((1u << n) - 1, p);
+  }
+  DUJIANG_INLINE Floats multiply_add(Words a, Words b, Floats sum) {
+    return (Floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+  }
+};
+#endif
+
+/// Lane i: the sum of v[i]'s lanes.
+template <int count>
+DUJIANG_INLINE void add_lanes(Floats* v) {
+  if constexpr (count > 1) {
+    constexpr int step = width / count;
+    Ints low, high;
+#pragma GCC unroll 16
+    for (int lane = 0; lane < width; ++lane) {
+      low[lane] = lane & step ? lane - step + width : lane;
+      high[lane] = lane & step ? lane + width : lane + step;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < count / 2; ++i)
+      v[i] = __builtin_shuffle(v[2 * i], v[2 * i + 1], low) + __builtin_shuffle(v[2 * i], v[2 * i + 1], high);
+    add_lanes<count / 2>(v);
+  }
+}
+
+/// Rows of the weight from `row` and of x from `first`; those past the end are the last one again, and not written.
+template <class C, class Out, int M>
+DUJIANG_INLINE void tile(const GemvRows& g, Index row, Index first) {
+  using Bits = typename C::E::Bits;
+  constexpr int R = width / M;
+  const Bits *w[R], *x[M];
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+    w[r] = static_cast<const Bits*>(g.weight) + (row + r < g.n ? row + r : g.n - 1) * g.weight_stride;
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m)
+    x[m] = static_cast<const Bits*>(g.x) + (first + m < g.m ? first + m : g.m - 1) * g.x_stride;
+  Floats sums[width] = {};
+  const auto add = [&](auto&& load_at) __attribute__((always_inline)) {
+    decltype(load_at(w[0])) wk[R];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) wk[r] = load_at(w[r]);
+#pragma GCC unroll 16
+    for (int m = 0; m < M; ++m) {
+      const auto xk = load_at(x[m]);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; ++r) sums[r * M + m] = C::multiply_add(wk[r], xk, sums[r * M + m]);
+    }
+  };
+  const Index ahead = R * g.weight_stride;  // the next tile's
+  Index k = 0;
+  for (; k + C::step <= g.k; k += C::step) {
+    add([ k, ahead ](const Bits* p) __attribute__((always_inline)) { return C::load_step(p + k); });
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) __builtin_prefetch(w[r] + k + ahead, 0, 2);
+  }
+  if (k < g.k) add([ k, &g ](const Bits* p) __attribute__((always_inline)) { return C::load_rest(p + k, g.k - k); });
+  add_lanes<width>(sums);
+
+  typename Out::Bits out[width];
+  auto* const y = static_cast<typename Out::Bits*>(g.y) + first * g.y_stride + row;
+  const auto each = [&](auto&& body) __attribute__((always_inline)) {
+    for (int r = 0; r < R && row + r < g.n; ++r)
+      for (int m = 0; m < M && first + m < g.m; ++m) body(y[m * g.y_stride + r], out[r * M + m]);
+  };
+  if (g.accumulate) {
+    each([](auto& to, auto& value) { value = to; });
+    sums[0] += load(Out{}, out);
+  }
+  store(Out{}, out, sums[0]);
+  each([](auto& to, auto& value) { to = value; });
+}
+
+template <class C, class Out, int M>
+void rows(const GemvRows& g) {
+  for (Index row = 0; row < g.n; row += width / M)
+    for (Index first = 0; first < g.m; first += M) tile<C, Out, M>(g, row, first);
+}
+
+/// The tiles nearest to square load least for what they multiply.
+template <class C, class Out>
+void gemv(const GemvRows& g) {
+  constexpr int most = width > 4 ? 4 : 2;
+  if (g.m == 1) return rows<C, Out, 1>(g);
+  if (g.m == 2) return rows<C, Out, 2>(g);
+  return rows<C, Out, most>(g);
+}
+
+#if defined(__AVX512BF16__)
+using Bf16Steps = Pairs;
+#else
+using Bf16Steps = Wide<Bf16>;
+#endif
+
+}  // namespace
+
+const GemvTable gemv_table = {{gemv<Wide<F32>, F32>, gemv<Bf16Steps, Bf16>, gemv<Wide<F16>, F16>},
+                              {gemv<Wide<F32>, F32>, gemv<Bf16Steps, F32>, gemv<Wide<F16>, F32>}};
+
+}  // namespace dujiang::ops::cpu::DUJIANG_ISA
