@@ -16,6 +16,11 @@ namespace dujiang::ops {
 struct Segments {
   std::span<const std::int32_t> query_offsets;
   std::span<const std::int32_t> key_offsets;
+  /// Where given, one per segment: it holds keys [key_offsets[s], key_ends[s]), anywhere among the rows of k.
+  std::span<const std::int32_t> key_ends = {};
+
+  std::size_t count() const { return query_offsets.size() - 1; }
+  std::int32_t key_end(std::size_t s) const { return key_ends.empty() ? key_offsets[s + 1] : key_ends[s]; }
 };
 
 /// o = softmax(scale * q·kᵀ) v per head; query head h reads key head h / (heads / kv_heads).

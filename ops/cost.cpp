@@ -22,9 +22,9 @@ OpCost matmul_cost(const View& a, const View& b, const View& c, bool accumulate)
 // Pairs of a query and a key that it sees, over all segments.
 double visible_pairs(const Segments& segments) {
   double pairs = 0;
-  for (std::size_t s = 0; s + 1 < segments.query_offsets.size(); ++s) {
+  for (std::size_t s = 0; s < segments.count(); ++s) {
     const double m = segments.query_offsets[s + 1] - segments.query_offsets[s];
-    const double n = segments.key_offsets[s + 1] - segments.key_offsets[s];
+    const double n = segments.key_end(s) - segments.key_offsets[s];
     pairs += m * n - m * (m - 1) / 2;
   }
   return pairs;

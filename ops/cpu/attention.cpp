@@ -9,7 +9,8 @@
 #include "framework/base/allocator.h"
 #include "framework/base/threads.h"
 #include "ops/cpu/arguments.h"
-#include "ops/cpu/attention_simd.h"
+#include "ops/cpu/attention_one_simd.h"
+#include "ops/cpu/gemv_simd.h"
 
 namespace dujiang::ops::cpu {
 namespace {
@@ -50,16 +51,18 @@ void check_heads(const char* op, const View& q, const View& k, const View& v, co
   check_arguments(!lse.defined() || (lse.dtype == Dtype::f32 && lse.shape == Shape({q.shape[0], q.shape[1]})), op,
                   "lse f32 [n, heads]", {{"lse", lse}, {"q", q}});
   const auto& queries = segments.query_offsets;
-  const auto& keys = segments.key_offsets;
-  DUJIANG_CHECK(!queries.empty() && queries.size() == keys.size() && queries.front() == 0 && keys.front() == 0 &&
-                    queries.back() == q.shape[0] && keys.back() <= k.shape[0],
-                "op {}: expected as many query as key offsets, from 0 to n = {} and to at most m = {}; found {} and {}",
-                op, q.shape[0], k.shape[0], queries.size(), keys.size());
-  for (std::size_t s = 0; s + 1 < queries.size(); ++s) {
-    const auto of_queries = queries[s + 1] - queries[s], of_keys = keys[s + 1] - keys[s];
-    DUJIANG_CHECK(of_queries >= 0 && of_keys >= of_queries,
-                  "op {}: segment {}: expected 0 <= queries <= keys, found {} queries and {} keys", op, s, of_queries,
-                  of_keys);
+  const auto &keys = segments.key_offsets, &ends = segments.key_ends;
+  DUJIANG_CHECK(!queries.empty() && queries.front() == 0 && queries.back() == q.shape[0] &&
+                    (ends.empty() ? keys.size() == queries.size() && keys.front() == 0
+                                  : keys.size() == segments.count() && ends.size() == segments.count()),
+                "op {}: expected query offsets from 0 to n = {} and as many key offsets from 0, or a key offset and a "
+                "key end per segment; found {}, {} and {} key ends",
+                op, q.shape[0], queries.size(), keys.size(), ends.size());
+  for (std::size_t s = 0; s < segments.count(); ++s) {
+    const auto of_queries = queries[s + 1] - queries[s], of_keys = segments.key_end(s) - keys[s];
+    DUJIANG_CHECK(of_queries >= 0 && of_keys >= of_queries && keys[s] >= 0 && segments.key_end(s) <= k.shape[0],
+                  "op {}: segment {}: expected 0 <= queries <= keys of m = {}, found {} queries and {} keys from {}",
+                  op, s, k.shape[0], of_queries, of_keys, keys[s]);
   }
 }
 
@@ -68,9 +71,9 @@ std::vector<HeadGroup> head_groups(const View& q, const View& k, const View& v, 
                                    const Segments& segments, float scale) {
   const std::int64_t kv_heads = k.shape[1], group = q.shape[1] / kv_heads;
   std::vector<HeadGroup> groups;
-  for (std::size_t s = 0; s + 1 < segments.query_offsets.size(); ++s) {
+  for (std::size_t s = 0; s < segments.count(); ++s) {
     const std::int64_t query = segments.query_offsets[s], key = segments.key_offsets[s];
-    const std::int64_t queries = segments.query_offsets[s + 1] - query, keys = segments.key_offsets[s + 1] - key;
+    const std::int64_t queries = segments.query_offsets[s + 1] - query, keys = segments.key_end(s) - key;
     if (queries == 0) continue;
     for (std::int64_t head = 0; head < kv_heads; ++head)
       groups.push_back({.q = head_rows(q, query, head * group),
@@ -104,6 +107,26 @@ struct ForwardTask {
   std::int64_t first, key_begin, key_end;
   std::int64_t partial;  ///< its place among the partial outcomes, -1 where it writes o itself
 };
+
+/// A query alone is bound by reading the keys and values, which nothing is worth packing for.
+std::int64_t one_query_bytes(const HeadGroup& h) {
+  return h.group * ((h.keys + 15) / 16 * 16) * static_cast<std::int64_t>(sizeof(float));
+}
+void one_query(const HeadGroup& h, Dtype dtype, void* scratch) {
+  const std::int64_t stride = (h.keys + 15) / 16 * 16;
+  auto* const scores = static_cast<float*>(scratch);
+  gemv_table().wide[index_of(dtype)]({.x = h.q.data,
+                                      .weight = h.k.data,
+                                      .y = scores,
+                                      .x_stride = h.q.head_stride,
+                                      .weight_stride = h.k.row_stride,
+                                      .y_stride = stride,
+                                      .m = h.group,
+                                      .n = h.keys,
+                                      .k = h.dim,
+                                      .accumulate = false});
+  one_query_table().of[index_of(dtype)](h, scores, stride);
+}
 
 /// Several blocks share a group's packed keys; a single one packs as it goes.
 void attention(Stream&, const View& q, const View& k, const View& v, const Segments& segments, float scale,
@@ -165,9 +188,16 @@ void attention(Stream&, const View& q, const View& k, const View& v, const Segme
   const auto partial_at = [&](std::int64_t p) {
     return p < 0 ? nullptr : static_cast<char*>(partial.get()) + p * partial_bytes;
   };
-  const ThreadScratch scratch(kernel.scratch_bytes(dim));
+  std::int64_t scratch_bytes = kernel.scratch_bytes(dim);
+  const auto alone = [&](const ForwardTask& t) {
+    return groups[t.group].queries == 1 && blocks_of(groups[t.group]) == 1 && t.partial < 0;
+  };
+  for (const auto& t : tasks)
+    if (alone(t)) scratch_bytes = std::max(scratch_bytes, one_query_bytes(groups[t.group]));
+  const ThreadScratch scratch(scratch_bytes);
   parallel_tasks(static_cast<std::int64_t>(tasks.size()), [&](std::int64_t i) {
     const ForwardTask& t = tasks[static_cast<std::size_t>(i)];
+    if (alone(t)) return one_query(groups[t.group], q.dtype, scratch.mine());
     kernel.block(groups[t.group], t.first, t.key_begin, t.key_end, tiles_of(t.group), scratch.mine(),
                  partial_at(t.partial));
   });

@@ -82,12 +82,14 @@ DUJIANG_INLINE void tile(const GemvRows& g, Index row, Index first) {
       for (int r = 0; r < R; ++r) sums[r * M + m] = C::multiply_add(wk[r], xk, sums[r * M + m]);
     }
   };
-  const Index ahead = R * g.weight_stride;  // the next tile's
+  // Of the tile that is about 16 KB further on.
+  constexpr Index distance = 16384 / static_cast<Index>(sizeof(Bits));
+  const Index ahead = (distance + R * g.weight_stride - 1) / (R * g.weight_stride) * (R * g.weight_stride);
   Index k = 0;
   for (; k + C::step <= g.k; k += C::step) {
     add([ k, ahead ](const Bits* p) __attribute__((always_inline)) { return C::load_step(p + k); });
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) __builtin_prefetch(w[r] + k + ahead, 0, 2);
+    for (int r = 0; r < R; ++r) __builtin_prefetch(w[r] + k + ahead, 0, 3);
   }
   if (k < g.k) add([ k, &g ](const Bits* p) __attribute__((always_inline)) { return C::load_rest(p + k, g.k - k); });
   add_lanes<width>(sums);

@@ -37,9 +37,9 @@ double dot(const double* a, const double* b, std::int64_t n) {
 template <class Body>
 void for_each_row(const View& q, const View& k, const Segments& segments, Body&& body) {
   const auto group = q.shape[1] / k.shape[1];
-  for (std::size_t s = 0; s + 1 < segments.query_offsets.size(); ++s) {
+  for (std::size_t s = 0; s < segments.count(); ++s) {
     const std::int64_t query = segments.query_offsets[s], queries = segments.query_offsets[s + 1] - query;
-    const std::int64_t key = segments.key_offsets[s], keys = segments.key_offsets[s + 1] - key;
+    const std::int64_t key = segments.key_offsets[s], keys = segments.key_end(s) - key;
     for (std::int64_t i = 0; i < queries; ++i)
       for (std::int64_t h = 0; h < q.shape[1]; ++h) body(query + i, h, h / group, key, keys - queries + i + 1);
   }

@@ -226,6 +226,34 @@ BOOST_AUTO_TEST_CASE(queries_see_the_cached_keys_before_them) {
   check_dtypes({{30}, {500}, 3, 1, 80}, false);
 }
 
+BOOST_AUTO_TEST_CASE(keys_of_segments_may_lie_anywhere) {
+  for (const Dtype dtype : compute_dtypes) {
+    const Problem p({{1, 3, 1, 40}, {130, 3, 9, 60}, 6, 2, 20, dtype});
+    p.forward();
+    // The same keys, the last segment's first, and between them rows of NaN.
+    constexpr std::int64_t gap = 5;
+    const auto segments = static_cast<std::int64_t>(p.queries.size()) - 1;
+    const Array k = empty(dtype, {p.keys.back() + segments * gap, 2, 20}), v = empty(dtype, k.view.shape);
+    std::vector<std::int32_t> begins(p.keys.begin(), p.keys.end() - 1), ends(begins);
+    std::int32_t at = gap;
+    for (std::size_t s = begins.size(); s-- > 0;) {
+      const std::int64_t n = p.keys[s + 1] - p.keys[s];
+      assign(k.view.narrowed(0, at, n), values(p.k.view.narrowed(0, p.keys[s], n)));
+      assign(v.view.narrowed(0, at, n), values(p.v.view.narrowed(0, p.keys[s], n)));
+      begins[s] = at;
+      ends[s] = at + static_cast<std::int32_t>(n);
+      at = ends[s] + gap;
+    }
+    const Array o = empty(dtype, p.q.view.shape), lse = empty(Dtype::f32, p.lse.view.shape);
+    const Array expected = empty(dtype, o.view.shape), found = empty(dtype, o.view.shape);
+    ops::attention(cpu, p.q, k, v, {p.queries, begins, ends}, p.scale, o, lse);
+    BOOST_TEST((same_bits(o, p.o) && same_bits(lse, p.lse)), name_of(dtype));
+    reference::attention(p.q, p.k, p.v, p.segments(), p.scale, expected, lse);
+    reference::attention(p.q, k, v, {p.queries, begins, ends}, p.scale, found, lse);
+    BOOST_TEST(same_bits(expected, found), name_of(dtype));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(the_forward_needs_no_lse) {
   const Problem p(same({70, 3}, 4, 2, 32));
   p.forward();
@@ -388,6 +416,11 @@ BOOST_AUTO_TEST_CASE(wrong_arguments_throw) {
   BOOST_CHECK_THROW(run(p.q, p.k, p.lse, {decreasing, decreasing}), Error);
   BOOST_CHECK_THROW(run(p.q, p.k, p.lse, {p.queries, few}), Error);
   BOOST_CHECK_THROW(run(p.q, p.k, p.lse, {none, none}), Error);
+  const std::vector<std::int32_t> zero{0}, six{6}, seven{7}, before{-1}, five{5};
+  BOOST_CHECK_NO_THROW(run(p.q, p.k, p.lse, {p.queries, zero, six}));
+  for (const auto& [begins, ends] :
+       {std::pair(zero, seven), {before, five}, {zero, five}, {p.keys, six}, {zero, p.keys}})
+    BOOST_CHECK_THROW(run(p.q, p.k, p.lse, {p.queries, begins, ends}), Error);
   BOOST_CHECK_THROW(run(p.q, clone(p.k, Dtype::bf16), p.lse, p.segments()), Error);
   BOOST_CHECK_THROW(run(p.q, p.k, p.q, p.segments()), Error);
   BOOST_CHECK_THROW(run(clone(p.q, Dtype::f32, Layout::transposed), p.k, p.lse, p.segments()), Error);
