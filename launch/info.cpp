@@ -71,6 +71,7 @@ int info(const Report& report) {
                                     {"memory_gib", memory / (1 << 30)}}}},
                                  {"isa", ops::cpu::name_of(ops::cpu::isa())},
                                  {"threads", thread_count()},
+                                 {"processors", omp_get_num_procs()},
                                  {"transports", transports},
                                  {"launcher", launch.launcher},
                                  {"rank", launch.rank},
@@ -78,10 +79,11 @@ int info(const Report& report) {
                                  {"versions", versions()}};
 
   std::string text = fmt::format(
-      "dujiang {}\ndevice        cpu:0: {}, {} cores, {:.1f} GiB\ninstructions  {}\nthreads       {}\n"
+      "dujiang {}\ndevice        cpu:0: {}, {} cores, {:.1f} GiB\ninstructions  {}\nthreads       {}, on {} processors "
+      "that this process may use\n"
       "transports    {}\nstarted by    {}, rank {} of {}\n",
       DUJIANG_VERSION, processor(), std::thread::hardware_concurrency(), memory / (1 << 30),
-      ops::cpu::name_of(ops::cpu::isa()), thread_count(), fmt::join(transports, ", "),
+      ops::cpu::name_of(ops::cpu::isa()), thread_count(), omp_get_num_procs(), fmt::join(transports, ", "),
       launch.launcher.empty() ? "hand" : launch.launcher, launch.rank, launch.size);
   for (const auto& [name, version] : object["versions"].items()) {
     text += fmt::format("{:<13} {}\n", name, version.get<std::string>());

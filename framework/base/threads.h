@@ -29,7 +29,8 @@ void parallel_ranges(std::int64_t n, std::int64_t grain, Body&& body) {
     body(std::int64_t{0}, n);
     return;
   }
-#pragma omp parallel for schedule(static, 1) num_threads(static_cast <int>(parts))
+// All threads, also where there are fewer parts: libgomp ends those that a smaller team leaves out.
+#pragma omp parallel for schedule(static, 1)
   for (std::int64_t p = 0; p < parts; ++p) body(n * p / parts, n * (p + 1) / parts);
 }
 

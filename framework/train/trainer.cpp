@@ -14,13 +14,13 @@
 #include "data/loader/loader.h"
 #include "data/tokenizer/tokenizer.h"
 #include "framework/base/allocator.h"
-#include "framework/base/threads.h"
 #include "framework/train/agreement.h"
 #include "framework/train/checkpoint.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/gemm_ceiling.h"
 #include "framework/train/lr_schedule.h"
 #include "framework/train/metrics.h"
+#include "framework/train/rank_threads.h"
 #include "framework/train/stop_signal.h"
 #include "framework/train/train_step.h"
 #include "framework/train/training_data.h"
@@ -91,8 +91,10 @@ nlohmann::ordered_json difference(const CommStats& before, const CommStats& afte
 class Run {
  public:
   Run(const Config& config, comm::Communicator& communicator)
-      : config_(config), communicator_(communicator), directory_(config.run_directory()) {
-    set_threads();
+      : config_(config),
+        communicator_(communicator),
+        threads_(set_rank_threads(config.train.threads, communicator)),
+        directory_(config.run_directory()) {
     open_tokenizer();
     model_ = std::make_unique<models::Qwen3>(config_.model);
     step_ = std::make_unique<TrainStep>(*model_, communicator_, step_options(config_));
@@ -143,15 +145,6 @@ class Run {
  private:
   bool leader() const { return communicator_.rank() == 0; }
   fs::path checkpoints() const { return directory_ / "checkpoints"; }
-
-  void set_threads() const {
-    if (config_.train.threads > 0) {
-      set_thread_count(config_.train.threads);
-    } else if (std::getenv("OMP_NUM_THREADS") == nullptr) {
-      // The ranks of a host share its processors.
-      set_thread_count(std::max(1, omp_get_num_procs() / communicator_.local_size()));
-    }
-  }
 
   void open_tokenizer() {
     tokenizer_ = data::load_tokenizer(config_.tokenizer.path);
@@ -223,10 +216,10 @@ class Run {
       metrics_ = std::make_unique<MetricsFile>(directory_ / "metrics.jsonl", done_);
       ceiling_gflops_ = gemm_ceiling_gflops(compute_dtype(config_.train.precision), 0.05);
       spdlog::info(
-          "{}: {:.1f} M parameters, {} ranks x {} threads, {} precision, steps {} to {}, {} sequences of {} tokens a "
+          "{}: {:.1f} M parameters, {} ranks x {}, {} precision, steps {} to {}, {} sequences of {} tokens a "
           "step",
           config_.name, static_cast<double>(models::parameter_count(config_.model)) / 1e6, communicator_.size(),
-          thread_count(), name_of(config_.train.precision), done_ + 1, total_, config_.train.global_batch,
+          threads_.str(), name_of(config_.train.precision), done_ + 1, total_, config_.train.global_batch,
           config_.data.sequence_length);
       if (newest) spdlog::info("resumed from {}", newest->string());
     }
@@ -282,7 +275,7 @@ class Run {
     gethostname(host, sizeof host - 1);
     write("environment.json", nlohmann::ordered_json{{"host", host},
                                                      {"ranks", communicator_.size()},
-                                                     {"threads_per_rank", thread_count()},
+                                                     {"threads_per_rank", threads_.threads},
                                                      {"transport", std::string(communicator_.transport())},
                                                      {"precision", std::string(name_of(config_.train.precision))}}
                                       .dump(2) +
@@ -370,6 +363,7 @@ class Run {
 
   Config config_;
   comm::Communicator& communicator_;
+  RankThreads threads_;
   fs::path directory_;
   Stream& stream_ = default_stream({});
   std::unique_ptr<data::Tokenizer> tokenizer_;
