@@ -92,6 +92,15 @@ void add_bench(CLI::App& app, Action& action) {
   training->add_flag("--strict", options->strict, "train.strict");
   training->add_flag("--alone", options->alone,
                      "Every rank trains by itself: the same step without communication, to compare with");
+  training
+      ->add_option(
+          "--profile", options->trace,
+          "Also list the ops of a step of rank 0: time, GFLOP/s, GB/s and the share of the limit, which is the "
+          "measured rate of products or that of copies, whichever allows less. Writes every call to FILE "
+          "(profile.json) for chrome://tracing or Perfetto")
+      ->type_name("[FILE]")
+      ->expected(0, 1)
+      ->default_str("profile.json");
   training->callback([=, &action] { action = [=] { return bench_train(*options); }; });
 
   auto comm_options = std::make_shared<BenchCommOptions>();

@@ -15,7 +15,7 @@ struct BenchOptions {
   std::string preset = "100m";
   std::string precision = "bf16";
   int threads = 0;  ///< 0: as the environment says
-  std::string folder, file;
+  std::string folder, file, trace;
   std::int64_t sequence = 1024, batch = 32;
   std::int64_t steps = 0;
   std::int64_t micro_batch = 0, tensor = 1, zero = 0;

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "framework/base/op_profile.h"
 #include "framework/base/philox.h"
 #include "framework/tensor/tensor.h"
 #include "framework/train/bench_train.h"
@@ -72,9 +73,13 @@ class OpsBench {
     return tensor;
   }
 
-  // bytes: what the op must read and write at least.
-  void row(const std::string& op, std::int64_t per_step, double bytes, double flops,
-           const std::function<void()>& call) {
+  void row(const std::string& op, std::int64_t per_step, const std::function<void()>& call) {
+    OpProfile profile;
+    {
+      const OpObserverScope scope(&profile);
+      call();
+    }
+    const double flops = profile.rows().front().flops, bytes = profile.rows().front().bytes;
     const double seconds = median_seconds(call, 0.3);
     const double gbs = bytes * 1e-9 / seconds;
     const auto times = static_cast<double>(per_step);
@@ -85,19 +90,14 @@ class OpsBench {
         {{"op", op}, {"ms", seconds * 1e3}, {"gbs", gbs}, {"share_of_copy", gbs / copy_}, {"per_step", per_step}});
     if (flops > 0) rows_.back()["gflops"] = flops * 1e-9 / seconds;
   }
-  double bytes(std::int64_t elements) const {
-    return static_cast<double>(elements) * static_cast<double>(size_of(dtype_));
-  }
 
   void norms() {
     const std::int64_t n = tokens_, d = preset_.model.hidden_size, layers = preset_.model.num_hidden_layers;
     const Tensor x = filled({n, d}), r = filled({n, d}), s = filled({n, d}), y = filled({n, d}), w = filled({d});
     const Tensor rstd = floats({n}), dw = floats({d});
-    row("rms_norm", 1, bytes(2 * n * d), 0, [&] { ops::rms_norm(stream_, x, w, 1e-6f, y, rstd); });
-    row("add_rms_norm", 2 * layers, bytes(4 * n * d), 0,
-        [&] { ops::add_rms_norm(stream_, x, r, w, 1e-6f, s, y, rstd); });
-    row("rms_norm_backward", 2 * layers + 1, bytes(4 * n * d), 0,
-        [&] { ops::rms_norm_backward(stream_, y, s, w, rstd, r, x, dw, false); });
+    row("rms_norm", 1, [&] { ops::rms_norm(stream_, x, w, 1e-6f, y, rstd); });
+    row("add_rms_norm", 2 * layers, [&] { ops::add_rms_norm(stream_, x, r, w, 1e-6f, s, y, rstd); });
+    row("rms_norm_backward", 2 * layers + 1, [&] { ops::rms_norm_backward(stream_, y, s, w, rstd, r, x, dw, false); });
   }
 
   void rotary() {
@@ -109,9 +109,9 @@ class OpsBench {
       const char* which = heads == m.num_attention_heads ? "q" : "k";
       const Tensor x = filled({n, heads, d}), y = filled({n, heads, d}), dx = filled({n, heads, d}),
                    rstd = floats({n, heads});
-      row(fmt::format("norm_rope {}", which), m.num_hidden_layers, bytes(2 * n * heads * d), 0,
+      row(fmt::format("norm_rope {}", which), m.num_hidden_layers,
           [&] { ops::norm_rope(stream_, x, w, 1e-6f, table, positions, y, rstd); });
-      row(fmt::format("norm_rope_backward {}", which), m.num_hidden_layers, bytes(3 * n * heads * d), 0,
+      row(fmt::format("norm_rope_backward {}", which), m.num_hidden_layers,
           [&] { ops::norm_rope_backward(stream_, y, x, w, rstd, table, positions, dx, dw, false); });
     }
   }
@@ -120,8 +120,8 @@ class OpsBench {
     const std::int64_t n = tokens_, d = preset_.model.intermediate_size;
     const Tensor gate = filled({n, d}), up = filled({n, d}), y = filled({n, d}), dgate = filled({n, d}),
                  dup = filled({n, d});
-    row("swiglu", preset_.model.num_hidden_layers, bytes(3 * n * d), 0, [&] { ops::swiglu(stream_, gate, up, y); });
-    row("swiglu_backward", preset_.model.num_hidden_layers, bytes(5 * n * d), 0,
+    row("swiglu", preset_.model.num_hidden_layers, [&] { ops::swiglu(stream_, gate, up, y); });
+    row("swiglu_backward", preset_.model.num_hidden_layers,
         [&] { ops::swiglu_backward(stream_, y, gate, up, dgate, dup); });
   }
 
@@ -134,11 +134,8 @@ class OpsBench {
     const ops::Segments segments{offsets, offsets};
     const Tensor q = filled({n, h, d}), k = filled({n, kv, d}), v = filled({n, kv, d}), o = filled({n, h, d});
     const Tensor dq = filled({n, h, d}), dk = filled({n, kv, d}), dv = filled({n, kv, d}), lse = floats({n, h});
-    // Half of the score matrix, two products of 2 d operations each; five products backward.
-    const double flops = 2.0 * static_cast<double>(n * h * d) * static_cast<double>(preset_.sequence);
-    row("attention", m.num_hidden_layers, bytes(2 * n * (h + kv) * d), flops,
-        [&] { ops::attention(stream_, q, k, v, segments, 0.125f, o, lse); });
-    row("attention_backward", m.num_hidden_layers, bytes(4 * n * (h + kv) * d), 2.5 * flops,
+    row("attention", m.num_hidden_layers, [&] { ops::attention(stream_, q, k, v, segments, 0.125f, o, lse); });
+    row("attention_backward", m.num_hidden_layers,
         [&] { ops::attention_backward(stream_, o, q, k, v, o, lse, segments, 0.125f, dq, dk, dv); });
   }
 
@@ -147,15 +144,14 @@ class OpsBench {
     const std::int64_t n = tokens_, d = m.hidden_size;
     const Tensor tokens = integers(n, m.vocab_size, true), table = filled({m.vocab_size, d}), y = filled({n, d});
     const Tensor dtable = floats({m.vocab_size, d});
-    row("embedding", 1, bytes(2 * n * d), 0, [&] { ops::embedding(stream_, tokens, table, y); });
-    row("embedding_backward", 1, bytes(n * d) + 8.0 * static_cast<double>(n * d), 0,
-        [&] { ops::embedding_backward(stream_, tokens, y, dtable, true); });
+    row("embedding", 1, [&] { ops::embedding(stream_, tokens, table, y); });
+    row("embedding_backward", 1, [&] { ops::embedding_backward(stream_, tokens, y, dtable, true); });
   }
 
   void loss() {
     const std::int64_t n = std::min(tokens_, loss_rows), v = preset_.model.vocab_size;
     const Tensor logits = filled({n, v}), labels = integers(n, v, true), weight = floats({n}), value = floats({n});
-    row("softmax_cross_entropy", tokens_ / n, bytes(2 * n * v), 0,
+    row("softmax_cross_entropy", tokens_ / n,
         [&] { ops::softmax_cross_entropy(stream_, logits, labels, weight, v, 1.0f, true, value); });
   }
 
@@ -165,10 +161,9 @@ class OpsBench {
     const Tensor master = split ? Tensor::zeros({n}, Dtype::u16) : floats({n}), m = floats({n}), v = floats({n}),
                  grad = floats({n}), norm = Tensor::zeros({1}, Dtype::f64);
     const Tensor param = split ? filled({n}) : Tensor();
-    const double four = 4.0 * static_cast<double>(n);
-    row("sum_of_squares", 1, four, 0, [&] { ops::sum_of_squares(stream_, grad, norm); });
+    row("sum_of_squares", 1, [&] { ops::sum_of_squares(stream_, grad, norm); });
     const ops::AdamwStep step{1e-3f, 0.9f, 0.95f, 1e-8f, 0.1f, 0.1f, 0.05f, 1.0f};
-    row("adamw", 1, 7 * four, 0, [&] { ops::adamw(stream_, master, m, v, grad, param, step); });
+    row("adamw", 1, [&] { ops::adamw(stream_, master, m, v, grad, param, step); });
   }
 
   train::Preset preset_;

@@ -1,9 +1,10 @@
-// What calls cost where that isn't reading or writing every view once: for rehearsals.
+// What calls cost where that isn't reading or writing every view once: for rehearsals and profiles.
 
 #include "ops/attention.h"
 #include "ops/embedding.h"
 #include "ops/loss.h"
 #include "ops/matmul.h"
+#include "ops/norm.h"
 #include "ops/optim.h"
 
 namespace dujiang::ops {
@@ -62,6 +63,20 @@ OpCost softmax_cross_entropy_cost(const View& logits, const View&, const View&, 
   return {.bytes = bytes_of(logits) * (gradient ? 2 : 1)};
 }
 
+// Read and overwritten.
+OpCost softmax_gradient_cost(const View& logits, const View&, const View&, std::int64_t, std::int64_t, float,
+                             const View&) {
+  return {.bytes = 2 * bytes_of(logits)};
+}
+
+// Without a norm x isn't read.
+OpCost norm_rope_backward_cost(const View& dy, const View& x, const View& weight, const View& rstd, const View& table,
+                               const View& positions, const View& dx, const View& dweight, bool accumulate) {
+  const double norm = weight.defined() ? bytes_of(x) + bytes_of(weight) + bytes_of(rstd) : 0;
+  return {.bytes = bytes_of(dy) + norm + bytes_of(table) + bytes_of(positions) + bytes_of(dx) +
+                   bytes_of(dweight) * (accumulate ? 2 : 1)};
+}
+
 OpCost adamw_cost(const View& master, const View& m, const View& v, const View& grad, const View& param,
                   const AdamwStep&) {
   const bool split = master.dtype == Dtype::u16;
@@ -73,7 +88,8 @@ OpCost adamw_cost(const View& master, const View& m, const View& v, const View& 
     matmul.set_cost(matmul_cost) && attention.set_cost(attention_cost) &&
     attention_backward.set_cost(attention_backward_cost) && embedding.set_cost(embedding_cost) &&
     embedding_backward.set_cost(embedding_backward_cost) &&
-    softmax_cross_entropy.set_cost(softmax_cross_entropy_cost) && adamw.set_cost(adamw_cost);
+    softmax_cross_entropy.set_cost(softmax_cross_entropy_cost) && softmax_gradient.set_cost(softmax_gradient_cost) &&
+    norm_rope_backward.set_cost(norm_rope_backward_cost) && adamw.set_cost(adamw_cost);
 
 }  // namespace
 }  // namespace dujiang::ops

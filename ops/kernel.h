@@ -3,11 +3,12 @@
 // dtypes, aliasing) stands at its slot's declaration, in one header per family beside this one.
 
 #include <array>
+#include <functional>
 #include <type_traits>
 
 #include "framework/base/check.h"
 #include "framework/base/device.h"
-#include "framework/base/rehearsal.h"
+#include "framework/base/op_observer.h"
 #include "framework/base/view.h"
 
 namespace dujiang::ops {
@@ -36,7 +37,7 @@ class Kernel<void(Args...)> {
     return true;
   }
 
-  /// What a rehearsal counts for a call, where reading or writing every view once isn't it. As add().
+  /// What a rehearsal or a profile counts for a call, where reading or writing every view once isn't it. As add().
   bool set_cost(Cost cost) {
     DUJIANG_CHECK(cost_ == nullptr, "op {}: its cost is stated twice", name_);
     cost_ = cost;
@@ -48,28 +49,26 @@ class Kernel<void(Args...)> {
     const auto type = stream.device().type;
     const auto function = slots_[static_cast<std::size_t>(type)];
     DUJIANG_CHECK(function != nullptr, "op {}: no kernel for device {}", name_, dujiang::name_of(type));
-    if (auto* rehearsal = Rehearsal::current()) return rehearse(*rehearsal, function, stream, args...);
+    if (auto* observer = OpObserver::current()) return observed(*observer, function, stream, args...);
     function(stream, args...);
   }
 
  private:
-  static void touch(const View& view, double& elements, double& bytes) {
-    if (!view.defined()) return;
-    elements += static_cast<double>(view.count());
-    bytes += static_cast<double>(view.bytes());
-  }
+  static double bytes_of(const View& view) { return view.defined() ? static_cast<double>(view.bytes()) : 0; }
   template <class T>
-  static void touch(const T&, double&, double&) {}
+  static double bytes_of(const T&) {
+    return 0;
+  }
 
-  void rehearse(Rehearsal& rehearsal, Function function, Stream& stream, Args... args) const {
-    constexpr double few = 256;  // elements whose values host code may want
-    double elements = 0, bytes = 0;
-    (touch(args, elements, bytes), ...);
-    rehearsal.spend(name_, cost_ != nullptr ? cost_(args...) : OpCost{.bytes = bytes});
-    if (elements > few && !rehearsal.workspaces()) return;
-    const LoopScope loops(elements > few ? Rehearsal::Loops::none : Rehearsal::Loops::all);
-    const MemoryScope memory(MemoryUse::workspace);
-    function(stream, args...);
+  void observed(OpObserver& observer, Function function, Stream& stream, Args... args) const {
+    std::array<const View*, sizeof...(Args)> views{};
+    std::size_t count = 0;
+    const auto note = [&](const auto& arg) {
+      if constexpr (std::is_same_v<std::decay_t<decltype(arg)>, View>) views[count++] = &arg;
+    };
+    (note(args), ...);
+    const OpCost cost = cost_ != nullptr ? cost_(args...) : OpCost{.bytes = (bytes_of(args) + ...)};
+    observer.call({name_, {views.data(), count}, cost}, [&] { function(stream, args...); });
   }
 
   const char* name_;

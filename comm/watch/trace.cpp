@@ -1,28 +1,12 @@
 #include "comm/watch/trace.h"
 
 #include <algorithm>
-#include <fstream>
-#include <nlohmann/json.hpp>
 
 #include "comm/watch/publication.h"
-#include "framework/base/check.h"
 
 namespace dujiang::comm {
-namespace {
-
-template <class Duration>
-double microseconds(Duration d) {
-  return std::chrono::duration<double, std::micro>(d).count();
-}
-
-}  // namespace
-
 TraceLog::TraceLog(std::filesystem::path path, int rank, std::size_t limit)
-    : path_(std::move(path)),
-      rank_(rank),
-      limit_(limit),
-      system_(std::chrono::system_clock::now()),
-      steady_(Flight::Clock::now()) {}
+    : path_(std::move(path)), rank_(rank), limit_(limit) {}
 
 std::size_t TraceLog::number_of(const std::string& communicator) {
   const auto found = std::find(communicators_.begin(), communicators_.end(), communicator);
@@ -46,40 +30,27 @@ void TraceLog::add_exposed(const std::string& communicator, std::uint64_t id, do
   if (record != records_.rend()) record->exposed_seconds += seconds;
 }
 
-std::string TraceLog::json() const {
-  using Json = nlohmann::ordered_json;
+ChromeTrace TraceLog::trace() const {
   const std::lock_guard lock(mutex_);
-  Json events = Json::array();
-  events.push_back(
-      {{"name", "process_name"}, {"ph", "M"}, {"pid", rank_}, {"args", {{"name", fmt::format("rank {}", rank_)}}}});
-  for (std::size_t i = 0; i < communicators_.size(); ++i) {
-    events.push_back(
-        {{"name", "thread_name"}, {"ph", "M"}, {"pid", rank_}, {"tid", i}, {"args", {{"name", communicators_[i]}}}});
-  }
-  const double origin = microseconds(system_.time_since_epoch());
+  ChromeTrace trace(rank_);
+  for (std::size_t i = 0; i < communicators_.size(); ++i) trace.name_thread(i, communicators_[i]);
   for (const auto& r : records_) {
     const auto& e = r.entry;
-    events.push_back({{"name", e.signature.str()},
-                      {"cat", name_of(e.signature.op)},
-                      {"ph", "X"},
-                      {"pid", rank_},
-                      {"tid", r.communicator},
-                      {"ts", origin + microseconds(e.started - steady_)},
-                      {"dur", microseconds(e.finished - e.started)},
-                      {"args",
-                       {{"sequence", e.sequence},
-                        {"bytes", e.bytes},
-                        {"queued_us", microseconds(e.started - e.requested)},
-                        {"exposed_us", r.exposed_seconds * 1e6},
-                        {"called_from", place_of(e.where)}}}});
+    trace.add(e.signature.str(), name_of(e.signature.op), r.communicator, e.started, e.finished,
+              {{"sequence", e.sequence},
+               {"bytes", e.bytes},
+               {"queued_us", std::chrono::duration<double, std::micro>(e.started - e.requested).count()},
+               {"exposed_us", r.exposed_seconds * 1e6},
+               {"called_from", place_of(e.where)}});
   }
-  return events.dump(-1, ' ', false, Json::error_handler_t::replace);
+  return trace;
 }
 
+std::string TraceLog::json() const {
+  return trace().str();
+}
 void TraceLog::save() const {
-  std::ofstream out(path_, std::ios::trunc);
-  out << json() << '\n' << std::flush;
-  if (!out) fail_user("{}: cannot be written", path_.string());
+  trace().save(path_);
 }
 
 }  // namespace dujiang::comm

@@ -1,8 +1,6 @@
 #pragma once
-// TraceLog: the operations of one rank over time, as a Chrome trace (chrome://tracing, Perfetto): a JSON array of
-// complete events, with the rank as process and the communicator as thread.
+// TraceLog: the operations of one rank over time, as a Chrome trace with the communicator as thread.
 
-#include <chrono>
 #include <cstdint>
 #include <deque>
 #include <filesystem>
@@ -11,6 +9,7 @@
 #include <vector>
 
 #include "comm/watch/flight.h"
+#include "framework/base/chrome_trace.h"
 
 namespace dujiang::comm {
 
@@ -26,7 +25,7 @@ class TraceLog {
 
   /// Writes the file anew. Throws UserError when it can't be written.
   void save() const;
-  /// What save() writes. Times are microseconds of the system's clock, so that ranks can be laid side by side.
+  /// What save() writes.
   std::string json() const;
 
  private:
@@ -36,12 +35,11 @@ class TraceLog {
     double exposed_seconds = 0;
   };
   std::size_t number_of(const std::string& communicator);
+  ChromeTrace trace() const;
 
   const std::filesystem::path path_;
   const int rank_;
   const std::size_t limit_;
-  const std::chrono::system_clock::time_point system_;
-  const Flight::Clock::time_point steady_;  ///< the same moment as system_
 
   mutable std::mutex mutex_;
   std::vector<std::string> communicators_;

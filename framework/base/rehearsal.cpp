@@ -104,6 +104,18 @@ void Rehearsal::spend(const char* op, const OpCost& cost) {
   now_ += seconds;
 }
 
+void Rehearsal::call(const OpCall& call, const std::function<void()>& run) {
+  constexpr std::int64_t few = 256;  // elements whose values host code may want
+  std::int64_t elements = 0;
+  for (const View* view : call.views)
+    if (view->defined()) elements += view->count();
+  spend(call.op, call.cost);
+  if (elements > few && !workspaces_) return;
+  const LoopScope loops(elements > few ? Loops::none : Loops::all);
+  const MemoryScope memory(MemoryUse::workspace);
+  run();
+}
+
 double Rehearsal::wait_until(double time) {
   const double waited = std::max(time - now_, 0.0);
   now_ += waited;
@@ -111,7 +123,8 @@ double Rehearsal::wait_until(double time) {
 }
 
 RehearsalScope::RehearsalScope(Rehearsal& rehearsal)
-    : before_(std::exchange(rehearsal_detail::current, &rehearsal)),
+    : observer_(&rehearsal),
+      before_(std::exchange(rehearsal_detail::current, &rehearsal)),
       loops_before_(std::exchange(rehearsal_detail::loops, Rehearsal::Loops::tasks)) {}
 RehearsalScope::~RehearsalScope() {
   rehearsal_detail::current = before_;

@@ -14,7 +14,7 @@
 #include <string>
 #include <utility>
 
-#include "framework/base/dtype.h"
+#include "framework/base/op_observer.h"
 
 namespace dujiang {
 
@@ -42,14 +42,6 @@ struct MemoryBytes {
   std::uint64_t operator[](MemoryUse use) const { return of[static_cast<std::size_t>(use)]; }
 };
 
-/// What one call of an op takes.
-struct OpCost {
-  double flops = 0;
-  double bytes = 0;          ///< read and written
-  Dtype dtype = Dtype::f32;  ///< of the arithmetic's inputs: which rate counts
-  bool attention = false;    ///< its rate is another than a plain product's
-};
-
 /// How fast a device works: what it reaches, not its peak.
 struct Pace {
   double half_flops = 1e12, single_flops = 1e12;  ///< FLOP/s of products in bf16 or f16, in f32
@@ -58,7 +50,7 @@ struct Pace {
   double call = 0;                                ///< s, at least, per op
 };
 
-class Rehearsal {
+class Rehearsal final : public OpObserver {
  public:
   /// `workspaces`: the host's kernels run as far as they allocate, so that their temporary memory counts.
   explicit Rehearsal(const Pace& pace, bool workspaces);
@@ -82,9 +74,9 @@ class Rehearsal {
     std::uint64_t calls = 0;
     double flops = 0, bytes = 0, seconds = 0;
   };
-  void spend(const char* op, const OpCost& cost);
+  /// Counts it, and runs it where it has few elements, or for the memory that it allocates.
+  void call(const OpCall& call, const std::function<void()>& run) override;
   const std::map<std::string, OpTotal>& ops() const { return ops_; }
-  bool workspaces() const { return workspaces_; }
 
   /// What a group of ranks did with one operation.
   struct Transfers {
@@ -104,6 +96,8 @@ class Rehearsal {
 
  private:
   struct Memory;
+  void spend(const char* op, const OpCost& cost);
+
   Pace pace_;
   bool workspaces_;
   std::shared_ptr<Memory> memory_;
@@ -121,6 +115,7 @@ class RehearsalScope {
   RehearsalScope& operator=(const RehearsalScope&) = delete;
 
  private:
+  OpObserverScope observer_;
   Rehearsal* before_;
   Rehearsal::Loops loops_before_;
 };

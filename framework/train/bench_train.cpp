@@ -35,6 +35,12 @@ data::Batch random_batch(std::int64_t sequences, std::int64_t length, std::int64
   return batch;
 }
 
+std::uint64_t page_faults() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<std::uint64_t>(usage.ru_minflt + usage.ru_majflt);
+}
+
 double exposed_ms(const comm::Communicator& ranks) {
   double seconds = 0;
   for (int op = 0; op < static_cast<int>(comm::op_count); ++op)
@@ -87,16 +93,27 @@ BenchTrainResult bench_train(const Preset& preset, const BenchTrainOptions& opti
     double dp_ms, tp_ms;  // waited for others
   };
   std::vector<Timed> timed;
+  std::vector<std::uint64_t> faults_of_steps;
+  timed.reserve(static_cast<std::size_t>(options.steps));
+  faults_of_steps.reserve(static_cast<std::size_t>(options.steps));
   for (int i = 0; i < options.warmup + options.steps; ++i) {
+    const bool counted = i >= options.warmup;
     if (i == options.warmup) reset_host_allocator_peak();
+    const OpObserverScope observer(counted ? options.profile : nullptr);
     const auto stream = static_cast<std::uint64_t>(i * dp.size() + dp.rank());
     const double dp_before = exposed_ms(dp), tp_before = exposed_ms(tp);
+    const auto allocations = host_allocator_stats().system_calls, faults = page_faults();
     const auto begin = std::chrono::steady_clock::now();
+    const OpSection section("step");
     const auto batch = random_batch(result.micro_batch, result.sequence, config.vocab_size, stream);
     const auto outcome = step.run(batch, result.micro_batch, i + 1, 3e-4);
     const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
     result.loss = outcome.loss;
-    if (i >= options.warmup) timed.push_back({ms, outcome, exposed_ms(dp) - dp_before, exposed_ms(tp) - tp_before});
+    if (!counted) continue;
+    timed.push_back({ms, outcome, exposed_ms(dp) - dp_before, exposed_ms(tp) - tp_before});
+    result.allocations_per_step =
+        std::max(result.allocations_per_step, host_allocator_stats().system_calls - allocations);
+    faults_of_steps.push_back(page_faults() - faults);
   }
   std::sort(timed.begin(), timed.end(), [](const Timed& a, const Timed& b) { return a.ms < b.ms; });
   // With an even number of steps the median lies between the two in the middle.
@@ -111,6 +128,8 @@ BenchTrainResult bench_train(const Preset& preset, const BenchTrainOptions& opti
   result.optimizer_ms = middle.step.optimizer_ms;
   result.tokens_per_s = static_cast<double>(result.micro_batch * result.sequence * dp.size()) / result.step_ms * 1e3;
   result.gflops = result.tokens_per_s * models::training_flops_per_token(config, result.sequence) / 1e9;
+  std::sort(faults_of_steps.begin(), faults_of_steps.end());
+  result.page_faults_per_step = faults_of_steps[faults_of_steps.size() / 2];
   result.mesh = step.mesh().str();
   result.peak_tensor_mib = static_cast<double>(host_allocator_stats().peak) / 1048576.0;
   rusage usage{};

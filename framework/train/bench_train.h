@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "comm/communicator.h"
+#include "framework/base/op_profile.h"
 #include "framework/train/train_step.h"
 
 namespace dujiang::train {
@@ -21,6 +22,7 @@ struct BenchTrainOptions {
   StepOptions step;
   int warmup = 2, steps = 6;
   std::int64_t micro_batch = 0, sequence = 0;  ///< 0: the preset's
+  OpProfile* profile = nullptr;                ///< of the counted steps' ops, inside of sections "step"
 };
 
 struct BenchTrainResult {
@@ -33,7 +35,9 @@ struct BenchTrainResult {
   double loss = 0;
   double peak_rss_mib = 0;
   double peak_tensor_mib = 0;  ///< in use at once in the counted steps: tensors, buckets, the kernels' scratch memory
-  std::string mesh;            ///< "dp 2"
+  std::uint64_t allocations_per_step = 0;  ///< of tensors' memory, from the system: the most in a counted step
+  std::uint64_t page_faults_per_step = 0;  ///< the median of the counted steps
+  std::string mesh;                        ///< "dp 2"
 };
 
 /// A step is forward, backward, clip at 1.0 and AdamW; every rank along dp runs one micro-batch. Collective.

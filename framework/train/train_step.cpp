@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "framework/autograd/recompute.h"
+#include "framework/base/op_observer.h"
 #include "framework/parallel/plan.h"
 #include "framework/train/checkpoint.h"
 #include "ops/elementwise.h"
@@ -246,11 +247,15 @@ std::vector<TensorPart> TrainStep::optimizer_state() const {
 
 double TrainStep::micro_batch_loss(const data::Batch& part, double grad_scale, StepResult& result) {
   Clock clock;
-  const auto input = model_input(part);
-  const Tensor loss =
-      model_.loss(input.tokens, input.labels, input.loss_weight, static_cast<float>(grad_scale), input.context);
+  const auto forward = [&] {
+    const OpSection section("forward");
+    const auto input = model_input(part);
+    return model_.loss(input.tokens, input.labels, input.loss_weight, static_cast<float>(grad_scale), input.context);
+  };
+  const Tensor loss = forward();
   const double value = loss.item();
   result.forward_ms += clock.lap();
+  const OpSection section("backward");
   autograd::backward(loss);
   result.backward_ms += clock.lap();
   return value;
@@ -298,6 +303,7 @@ StepResult TrainStep::run(const data::Batch& batch, std::int64_t micro_batch, st
   }
 
   Clock clock;
+  const OpSection section("optimizer");
   const double norm = std::sqrt(optimizer_->squared_norm(options_.strict)) / loss_scale_.scale;
   result.grad_norm = norm;
   result.skipped = options_.precision == Precision::fp16 && !std::isfinite(norm);
