@@ -46,7 +46,7 @@ void rebuild_norm(const Tensor& y, const Tensor& x, const Tensor& weight, float 
 
 }  // namespace
 
-Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps, bool rebuilt) {
+Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps) {
   const auto saved_x = autograd::save("rms_norm", x), saved_w = autograd::save("rms_norm", weight);
   Tensor y = like(x), rstd = Tensor::empty({x.size(0)}, Dtype::f32, x.device());
   ops::rms_norm(default_stream(x.device()), x, weight, eps, y, rstd);
@@ -59,11 +59,11 @@ Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps, bool rebuilt) 
     dw.finish();
     g.add(0, dx);
   });
-  if (rebuilt) rebuild_norm(y, x, weight, eps);
+  rebuild_norm(y, x, weight, eps);
   return y;
 }
 
-NormedSum add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, float eps, bool rebuilt) {
+NormedSum add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, float eps) {
   for (const auto* input : {&x, &residual}) autograd::check_storage("add_rms_norm", *input);
   const auto saved_w = autograd::save("add_rms_norm", weight);
   Tensor rstd = Tensor::empty({x.size(0)}, Dtype::f32, x.device());
@@ -85,7 +85,7 @@ NormedSum add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& we
                      g.add(0, dsum);
                      g.add(1, dsum);
                    });
-  if (rebuilt) rebuild_norm(outputs[1], outputs[0], weight, eps);
+  rebuild_norm(outputs[1], outputs[0], weight, eps);
   return {outputs[0], outputs[1]};
 }
 
@@ -94,16 +94,24 @@ Tensor norm_rope(const Tensor& x, const Tensor& weight, float eps, const Tensor&
   Tensor y = like(x), rstd;
   if (weight.defined()) rstd = Tensor::empty({x.size(0), x.size(1)}, Dtype::f32, x.device());
   ops::norm_rope(default_stream(x.device()), x, weight, eps, table, positions, y, rstd);
-  return autograd::record("norm_rope", {x, weight}, y,
-                          [saved_x, saved_w, rstd, table, positions](autograd::Gradients& g) {
-                            const Tensor x = saved_x.get(), w = saved_w.get();
-                            Tensor dx = like(x);
-                            WeightGradient dw(g, 1, w);
-                            ops::norm_rope_backward(default_stream(x.device()), g.output(), x, w, rstd, table,
-                                                    positions, dx, dw.tensor(), dw.accumulate());
-                            dw.finish();
-                            g.add(0, dx);
-                          });
+  y = autograd::record("norm_rope", {x, weight}, y, [saved_x, saved_w, rstd, table, positions](autograd::Gradients& g) {
+    const Tensor x = saved_x.get(), w = saved_w.get();
+    Tensor dx = like(x);
+    WeightGradient dw(g, 1, w);
+    ops::norm_rope_backward(default_stream(x.device()), g.output(), x, w, rstd, table, positions, dx, dw.tensor(),
+                            dw.accumulate());
+    dw.finish();
+    g.add(0, dx);
+  });
+  if (!y.meta()) return y;
+  const auto again_x = autograd::save("norm_rope", x), again_w = autograd::save("norm_rope", weight);
+  autograd::rebuildable(y, [again_x, again_w, rstd, eps, table, positions] {
+    const Tensor x = again_x.get();
+    Tensor y = like(x);
+    ops::norm_rope(default_stream(x.device()), x, again_w.get(), eps, table, positions, y, rstd);
+    return y;
+  });
+  return y;
 }
 
 }  // namespace dujiang::fn

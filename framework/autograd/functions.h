@@ -38,13 +38,13 @@ Tensor swiglu(const Tensor& gate, const Tensor& up);
 Tensor sum(const Tensor& x);
 
 // fn_norm.cpp
-/// `rebuilt`: the norm is computed again in backward rather than kept by who saves it.
-Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps, bool rebuilt = false);
+// Who saves a norm, rotated or not, computes it again in backward.
+Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps);
 struct NormedSum {
   Tensor sum, normed;
 };
 /// x + residual and its norm.
-NormedSum add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, float eps, bool rebuilt = false);
+NormedSum add_rms_norm(const Tensor& x, const Tensor& residual, const Tensor& weight, float eps);
 /// Per-head norm (weight may be undefined) and rotary embedding of x [n, heads, d]; see ops/norm.h.
 Tensor norm_rope(const Tensor& x, const Tensor& weight, float eps, const Tensor& table, const Tensor& positions);
 

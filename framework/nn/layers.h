@@ -43,22 +43,17 @@ class RmsNorm : public Module {
   RmsNorm(std::string path, std::int64_t width, float eps);
   /// x + residual and its norm, in one pass.
   fn::NormedSum add(const Tensor& x, const Tensor& residual) {
-    return fn::add_rms_norm(x, residual, weight_.value, eps_, rebuilt_);
+    return fn::add_rms_norm(x, residual, weight_.value, eps_);
   }
   Parameter& weight() { return weight_; }
   float eps() const { return eps_; }
-  /// Its output is computed again in the backward pass from now on, instead of being kept by who uses it.
-  void rebuild() { rebuilt_ = true; }
 
  protected:
-  Tensor forward(const Tensor& x, const StepContext&) override {
-    return fn::rms_norm(x, weight_.value, eps_, rebuilt_);
-  }
+  Tensor forward(const Tensor& x, const StepContext&) override { return fn::rms_norm(x, weight_.value, eps_); }
 
  private:
   Parameter& weight_;
   float eps_;
-  bool rebuilt_ = false;
 };
 
 /// down(silu(gate(x)) * up(x)).

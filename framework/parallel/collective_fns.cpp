@@ -38,8 +38,11 @@ Tensor summed_rows(const Tensor& x, comm::Communicator& ranks) {
 }  // namespace
 
 Tensor copy_to_ranks(const Tensor& x, comm::Communicator& ranks) {
-  return autograd::record("copy_to_ranks", {x}, x.detached(),
-                          [&ranks](autograd::Gradients& g) { g.add(0, summed(g.output(), ranks)); });
+  const auto saved = autograd::save("copy_to_ranks", x);
+  const Tensor y = autograd::record("copy_to_ranks", {x}, x.detached(),
+                                    [&ranks](autograd::Gradients& g) { g.add(0, summed(g.output(), ranks)); });
+  autograd::rebuildable(y, [saved] { return saved.get(); });  // keeps what who saves x keeps
+  return y;
 }
 
 Tensor sum_over_ranks(const Tensor& x, comm::Communicator& ranks) {

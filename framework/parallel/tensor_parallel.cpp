@@ -80,9 +80,6 @@ TensorParallel::TensorParallel(nn::Module& model, const Plan& plan, comm::Commun
   }
   model.visit([&](nn::Module& module) {
     if (options_.strict_ways > 0) slice(module, rules);
-    if (options_.sequence && ranks.size() > 1) {
-      if (auto* norm = dynamic_cast<nn::RmsNorm*>(&module)) norm->rebuild();
-    }
     for (const auto& rule : plan.modules)
       if (path_matches(rule.match, module.path())) return wrap(module, rule.role);
   });

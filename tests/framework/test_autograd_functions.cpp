@@ -2,9 +2,12 @@
 // contiguous, leaves, results of other ops, and inputs used twice.
 
 #include <boost/test/unit_test.hpp>
+#include <functional>
+#include <numeric>
 
 #include "framework/base/allocator.h"
 #include "framework/nn/layers.h"
+#include "ops/elementwise.h"
 #include "tests/support/gradcheck.h"
 
 using namespace dujiang;
@@ -134,6 +137,39 @@ BOOST_AUTO_TEST_CASE(rotary_embedding_has_the_gradients_of_finite_differences) {
       check_gradients(name("norm_rope without norm", layout),
                       [&](const Tensors& in) { return Tensors{fn::norm_rope(in[0], {}, eps, table, positions)}; }, {x});
     }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(norms_rotations_and_swiglu_are_computed_again_in_backward_rather_than_kept) {
+  constexpr std::int64_t n = 64, heads = 4, d = 64;
+  constexpr std::uint64_t one = n * heads * d * sizeof(float);  // a size that the allocator has as it is
+  constexpr float eps = 0.1f;
+  const Tensor weight = random_tensor({d}, 1), table = nn::rope_table(n, d, 100.0);
+  std::vector<std::int32_t> at(n);
+  std::iota(at.begin(), at.end(), 0);
+  const Tensor positions = integer_tensor(at);
+  struct Case {
+    const char* name;
+    Shape shape;
+    std::function<Tensor(const Tensor&)> make;
+    std::uint64_t results;  // that others keep
+  };
+  const Case cases[] = {
+      {"rms_norm", {n * heads, d}, [&](const Tensor& x) { return fn::rms_norm(x, weight, eps); }, 0},
+      {"add_rms_norm", {n * heads, d}, [&](const Tensor& x) { return fn::add_rms_norm(x, x, weight, eps).normed; }, 1},
+      {"norm_rope", {n, heads, d}, [&](const Tensor& x) { return fn::norm_rope(x, weight, eps, table, positions); }, 0},
+      {"swiglu", {n * heads, d}, [&](const Tensor& x) { return fn::swiglu(x, x); }, 0}};
+  for (const auto& [name, shape, make, results] : cases) {
+    Tensor x = random_tensor(shape, 2).clone(), factor = random_tensor(shape, 3).clone();
+    const Tensor gradient = random_tensor(shape, 4), expected = Tensor::empty(shape, Dtype::f32);
+    ops::multiply(default_stream({}), gradient, make(x), expected);
+    for (auto* leaf : {&x, &factor}) autograd::require_grad(*leaf);
+    const Tensor input = fn::scale(x, 1.0f);  // a leaf's memory would be anyone's
+    const auto before = host_allocator_stats().in_use;
+    const Tensor product = fn::multiply(make(input), factor);  // keeps what make() gives for factor's gradient
+    BOOST_TEST(host_allocator_stats().in_use - before < (results + 2) * one, name);
+    autograd::backward(product, gradient);
+    BOOST_TEST(same_bits(autograd::grad_of(factor), expected), name);
   }
 }
 
