@@ -10,25 +10,12 @@
 #include "framework/base/threads.h"
 #include "ops/cpu/arguments.h"
 #include "ops/cpu/attention_one_simd.h"
+#include "ops/cpu/attention_simd.h"
 #include "ops/cpu/gemv_simd.h"
+#include "ops/cpu/thread_scratch.h"
 
 namespace dujiang::ops::cpu {
 namespace {
-
-/// Memory for each thread of the parallel regions that the constructing thread opens.
-class ThreadScratch {
- public:
-  explicit ThreadScratch(std::int64_t bytes)
-      : nested_(omp_in_parallel()),
-        stride_((bytes + 63) / 64 * 64),
-        memory_(allocate_host(static_cast<std::size_t>(stride_ * (nested_ ? 1 : thread_count())))) {}
-  void* mine() const { return static_cast<char*>(memory_.get()) + (nested_ ? 0 : omp_get_thread_num() * stride_); }
-
- private:
-  bool nested_;
-  std::int64_t stride_;
-  std::shared_ptr<void> memory_;
-};
 
 HeadRows head_rows(const View& view, std::int64_t row, std::int64_t head) {
   if (!view.defined()) return {};

@@ -147,19 +147,19 @@ void one_block(const HeadGroup& h, Index first, const Scratch<C>& s, const Sums&
   for (Index key = 0; key < end; key += key_tile) {
     const Index rows = round_up(min(key_tile, end - key), 2);
     product<C>(rows, vectors, units, s.k + key * ld, ld, s.q, column_block,
-               {.c = s.scores, .ld = column_block, .into = Into::set, .factor = h.scale * log2_e});
+               Target<>{.c = s.scores, .ld = column_block, .into = Into::set, .factor = h.scale * log2_e});
     product<C>(rows, vectors, units, s.v + key * ld, ld, s.d_o, column_block,
-               {.c = s.dp, .ld = column_block, .into = Into::set});
+               Target<>{.c = s.dp, .ld = column_block, .into = Into::set});
     if (key + rows > all_see) mask(s.scores, rows, vectors, key, s.limit);
     differentiate(s, rows, vectors);
     const Index summed = vectors * width / C::per_unit;
     product<C>(rows, wide / width, summed, s.p, weight_ld<C>, s.do_rows, wide,
-               {.c = sums.dv + key * wide, .ld = wide, .into = Into::add});
+               Target<>{.c = sums.dv + key * wide, .ld = wide, .into = Into::add});
     product<C>(rows, wide / width, summed, s.ds, weight_ld<C>, s.q_rows, wide,
-               {.c = sums.dk + key * wide, .ld = wide, .into = Into::add});
+               Target<>{.c = sums.dk + key * wide, .ld = wide, .into = Into::add});
     product<C>(h.dim, vectors, rows / C::per_unit, s.k_transposed + key / key_tile * h.dim * transposed_ld<C>,
                transposed_ld<C>, s.ds_columns, column_block,
-               {.c = s.dq, .ld = column_block, .into = key == 0 ? Into::set : Into::add});
+               Target<>{.c = s.dq, .ld = column_block, .into = key == 0 ? Into::set : Into::add});
   }
   unpack_columns<E>(s.dq, column_block, columns, h.dim, s.factor,
                     [&](Index c) { return at_column<E>(h.dq, h, first + c); });

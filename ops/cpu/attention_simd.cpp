@@ -169,11 +169,11 @@ void block(const HeadGroup& h, std::int64_t first, std::int64_t key_begin, std::
       pack_tile<C>(h, key, rows, s.tile);
     const Index ld = key_ld<C>(h.dim);
     product<C>(rows, vectors, units, tile, ld, s.q, column_block,
-               {.c = s.scores, .ld = column_block, .into = Into::set, .factor = h.scale * log2_e});
+               Target<>{.c = s.scores, .ld = column_block, .into = Into::set, .factor = h.scale * log2_e});
     if (key + rows > all_see) mask(s.scores, rows, vectors, key, s.limit);
     softmax(s, rows, vectors);
     product<C>(h.dim, vectors, rows / C::per_unit, tile + key_tile * ld, value_ld<C>, s.weights, column_block,
-               {.c = s.outcome.o,
+               Target<>{.c = s.outcome.o,
                 .ld = column_block,
                 .into = key == key_begin ? Into::set : Into::blend,
                 .column = s.rescale});

@@ -1,5 +1,5 @@
 #pragma once
-// oneDNN's matrix product behind a cache of its primitives.
+// Matrix products of two-dimensional operands: our own tiles, and for bf16 on AMX oneDNN's.
 
 #include <cstdint>
 
@@ -15,13 +15,14 @@ struct GemmOperand {
   std::int64_t batch, row, column;
 };
 
-/// Whether this processor, under the cap of DUJIANG_ISA, has a product of this dtype.
-bool has_native_gemm(Dtype dtype);
-
-/// c (m x n) = or += a (m x k) · b (k x n), `count` times; m, n, k, count > 0. a and b share a dtype that
-/// has_native_gemm; c has that dtype or f32, and column stride 1. Creating a primitive costs milliseconds, so each
-/// thread keeps those of the last 128 shapes.
+/// c (m x n) = or += a (m x k) · b (k x n), `count` times; m, n, k, count > 0. a and b share a compute dtype; c has
+/// that dtype or f32, and column stride 1.
 void gemm(std::int64_t count, std::int64_t m, std::int64_t n, std::int64_t k, const GemmOperand& a,
           const GemmOperand& b, const GemmOperand& c, bool accumulate);
+
+/// The same by oneDNN, of f32 or, where this processor multiplies it, bf16. Creating a primitive costs milliseconds, so
+/// each thread keeps those of the last 128 shapes.
+void onednn_gemm(std::int64_t count, std::int64_t m, std::int64_t n, std::int64_t k, const GemmOperand& a,
+                 const GemmOperand& b, const GemmOperand& c, bool accumulate);
 
 }  // namespace dujiang::ops::cpu

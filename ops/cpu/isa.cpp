@@ -9,7 +9,7 @@
 namespace dujiang::ops::cpu {
 namespace {
 
-constexpr std::array names{"baseline", "avx2", "avx512", "avx512_bf16"};
+constexpr std::array names{"baseline", "avx2", "avx512", "avx512_bf16", "amx"};
 
 Isa detect() {
 #if defined(__x86_64__)
@@ -18,7 +18,8 @@ Isa detect() {
   if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
       !__builtin_cpu_supports("avx512dq") || !__builtin_cpu_supports("avx512vl"))
     return Isa::avx2;
-  return __builtin_cpu_supports("avx512bf16") ? Isa::avx512_bf16 : Isa::avx512;
+  if (!__builtin_cpu_supports("avx512bf16")) return Isa::avx512;
+  return __builtin_cpu_supports("amx-bf16") ? Isa::amx : Isa::avx512_bf16;
 #else
   return Isa::baseline;
 #endif

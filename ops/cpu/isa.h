@@ -1,15 +1,16 @@
 #pragma once
 // Which instruction set the CPU kernels use. Files named *_simd.cpp are compiled once per set; the table of the best
-// set that this processor has is picked at run time.
+// set that this processor has is picked at run time. AMX has no set of its own: oneDNN multiplies with it (gemm.h), the
+// rest is avx512_bf16.
 
 #include <string_view>
 
 namespace dujiang::ops::cpu {
 
-enum class Isa { baseline, avx2, avx512, avx512_bf16 };
+enum class Isa { baseline, avx2, avx512, avx512_bf16, amx };
 
 /// The best set of this processor and operating system, capped by the environment variable DUJIANG_ISA (baseline,
-/// avx2, avx512, avx512_bf16). An unknown value there is a UserError. Read once.
+/// avx2, avx512, avx512_bf16, amx). An unknown value there is a UserError. Read once.
 Isa isa();
 std::string_view name_of(Isa isa);
 
@@ -31,6 +32,7 @@ std::string_view name_of(Isa isa);
   }                                     \
   inline const TABLE& NAME() {          \
     switch (isa()) {                    \
+      case Isa::amx:                    \
       case Isa::avx512_bf16:            \
         return avx512_bf16::NAME;       \
       case Isa::avx512:                 \

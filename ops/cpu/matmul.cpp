@@ -21,7 +21,7 @@ struct Temporary {
         view(memory.get(), dtype, shape) {}
 };
 
-/// A [batch, rows, columns] view as oneDNN takes it, if it does: strides of axes with one element are made to fit.
+/// A [batch, rows, columns] view as gemm() takes it, if it does: strides of axes with one element are made to fit.
 bool as_operand(const View& v, GemmOperand& out) {
   const std::int64_t rows = v.shape[1], columns = v.shape[2];
   std::int64_t row = v.strides[1], column = v.strides[2];
@@ -43,45 +43,14 @@ Temporary converted(Stream& stream, const View& v, Dtype dtype) {
   return copy;
 }
 
-/// a, b, c [batch, ...] of dtypes that oneDNN multiplies.
-void native(Stream& stream, const View& a, const View& b, const View& c, bool accumulate) {
+/// a, b, c [batch, ...].
+void product(Stream& stream, const View& a, const View& b, const View& c, bool accumulate) {
   GemmOperand pa, pb, pc;
-  if (!as_operand(a, pa)) return native(stream, converted(stream, a, a.dtype).view, b, c, accumulate);
-  if (!as_operand(b, pb)) return native(stream, a, converted(stream, b, b.dtype).view, c, accumulate);
+  if (!as_operand(a, pa)) return product(stream, converted(stream, a, a.dtype).view, b, c, accumulate);
+  if (!as_operand(b, pb)) return product(stream, a, converted(stream, b, b.dtype).view, c, accumulate);
   check_arguments(as_operand(c, pc) && pc.column == 1, "matmul", "c with unit stride on its last axis and no overlaps",
                   {{"c", c}});
   gemm(c.shape[0], c.shape[1], c.shape[2], a.shape[2], pa, pb, pc, accumulate);
-}
-
-/// Where oneDNN has no product of the dtype: panels of bounded size are widened to f32 and multiplied there, and c is
-/// rounded once. Small matrices of a batch share a panel.
-void widened(Stream& stream, const View& a, const View& b, const View& c, bool accumulate) {
-  constexpr std::int64_t edge = 1024;
-  const std::int64_t batch = c.shape[0], m = c.shape[1], n = c.shape[2], k = a.shape[2];
-  const std::int64_t largest = std::max({std::min(m, edge) * std::min(k, edge), std::min(k, edge) * std::min(n, edge),
-                                         std::min(m, edge) * std::min(n, edge)});
-  const std::int64_t group = std::max<std::int64_t>(edge * edge / largest, 1);
-  auto block = [](const View& v, int axis, std::int64_t start, std::int64_t length) {
-    return v.narrowed(axis, start, std::min(length, v.shape[axis] - start));
-  };
-  for (std::int64_t i = 0; i < batch; i += group) {
-    const View ai = block(a, 0, i, group), bi = block(b, 0, i, group), ci = block(c, 0, i, group);
-    for (std::int64_t col = 0; col < n; col += edge) {
-      for (std::int64_t row = 0; row < m; row += edge) {
-        const View target = block(block(ci, 1, row, edge), 2, col, edge);
-        const bool direct = c.dtype == Dtype::f32;
-        Temporary tile(Dtype::f32, direct ? Shape{0} : target.shape);
-        const View& sum = direct ? target : tile.view;
-        if (!direct && accumulate) ops::copy(stream, target, sum);
-        for (std::int64_t inner = 0; inner < k; inner += edge) {
-          const Temporary wa = converted(stream, block(block(ai, 1, row, edge), 2, inner, edge), Dtype::f32);
-          const Temporary wb = converted(stream, block(block(bi, 1, inner, edge), 2, col, edge), Dtype::f32);
-          native(stream, wa.view, wb.view, sum, accumulate || inner > 0);
-        }
-        if (!direct) ops::copy(stream, sum, target);
-      }
-    }
-  }
 }
 
 /// The [batch, rows, columns] views of a product: the leading axes merged as far as the three views allow, those that
@@ -143,7 +112,6 @@ void matmul(Stream& stream, const View& a, const View& b, const View& c, bool ac
   }
   if (rank == 2 && gemv_takes(a, b)) return gemv(a, b, c, accumulate);
   const Batches batches(a, b, c);
-  const auto product = has_native_gemm(a.dtype) ? native : widened;
   for (std::int64_t i = 0; i < batches.outer; ++i)
     product(stream, batches.operand(a, 0, i), batches.operand(b, 1, i), batches.operand(c, 2, i), accumulate);
 }

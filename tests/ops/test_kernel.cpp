@@ -32,6 +32,7 @@ BOOST_AUTO_TEST_CASE(bad_arguments_name_op_shapes_and_dtypes) {
 BOOST_AUTO_TEST_CASE(the_cap_of_the_instruction_set_holds) {
   const char* cap = std::getenv("DUJIANG_ISA");
   if (cap == nullptr) return;
-  for (auto isa : {ops::cpu::Isa::baseline, ops::cpu::Isa::avx2, ops::cpu::Isa::avx512, ops::cpu::Isa::avx512_bf16})
+  for (auto isa : {ops::cpu::Isa::baseline, ops::cpu::Isa::avx2, ops::cpu::Isa::avx512, ops::cpu::Isa::avx512_bf16,
+                   ops::cpu::Isa::amx})
     if (ops::cpu::name_of(isa) == cap) BOOST_TEST((ops::cpu::isa() <= isa));
 }

@@ -2,7 +2,11 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <functional>
+
 #include "framework/base/threads.h"
+#include "ops/cpu/gemm.h"
+#include "ops/cpu/isa.h"
 #include "ops/reference/matmul.h"
 #include "tests/support/draw.h"
 #include "tests/support/views.h"
@@ -22,13 +26,15 @@ Array absolute(const View& view) {
   return array;
 }
 
-/// Runs the kernel on a, b, c and compares: c's old value is one more term of each sum, which is rounded once.
-void check_product(const View& a, const View& b, const View& c, bool accumulate, const std::string& what) {
+/// Runs the kernel, or `product`, on a, b, c and compares: c's old value is one more term of each sum, which is rounded
+/// once.
+void check_product(const View& a, const View& b, const View& c, bool accumulate, const std::string& what,
+                   const std::function<void()>& product = nullptr) {
   const Array expected = accumulate ? clone(c, Dtype::f64) : empty(Dtype::f64, c.shape);
   const Array magnitude = accumulate ? absolute(c) : empty(Dtype::f64, c.shape);
   ops::reference::matmul(cpu, clone(a, Dtype::f64), clone(b, Dtype::f64), expected, accumulate);
   ops::reference::matmul(cpu, absolute(a), absolute(b), magnitude, accumulate);
-  ops::matmul(cpu, a, b, c, accumulate);
+  product ? product() : ops::matmul(cpu, a, b, c, accumulate);
   const auto terms = values(magnitude);
   const double share = roundings(static_cast<double>(a.shape[-1] + 1)) * (1 + roundoff(c.dtype));
   Bound bound = rounding(c.dtype);
@@ -159,19 +165,43 @@ BOOST_AUTO_TEST_CASE(products_of_random_shapes_strides_and_dtypes_match_the_refe
   }
 }
 
-BOOST_AUTO_TEST_CASE(more_shapes_than_the_cache_holds_stay_right) {
-  for (int pass = 0; pass < 2; ++pass)
-    for (std::int64_t m = 1; m <= 140; ++m)
-      check_product(random(Dtype::f32, {m, 3}, 1), random(Dtype::f32, {3, 2}, 2), empty(Dtype::f32, {m, 2}), false,
-                    "cache");
+// What ops::matmul calls for bf16 on AMX alone, of more shapes than its cache holds.
+BOOST_AUTO_TEST_CASE(products_of_onednn_match_the_reference) {
+  for (Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+    if (dtype == Dtype::bf16 && ops::cpu::isa() < ops::cpu::Isa::avx512_bf16) continue;
+    for (int pass = 0; pass < 2; ++pass) {
+      for (std::int64_t m = 1; m <= 70; ++m) {
+        for (bool accumulate : {false, true}) {
+          const std::int64_t n = 9, k = 12;
+          const Array a = random(dtype, {m, k}, 1), b = random(dtype, {n, k}, 2), c = random(Dtype::f32, {m, n}, 3);
+          const auto operand = [](const View& v, std::int64_t row, std::int64_t column) {
+            return ops::cpu::GemmOperand{v.data, v.dtype, v.count(), row, column};
+          };
+          check_product(a, b.view.transposed(0, 1), c, accumulate, "oneDNN", [&] {
+            ops::cpu::onednn_gemm(1, m, n, k, operand(a, k, 1), operand(b, 1, k), operand(c, n, 1), accumulate);
+          });
+        }
+      }
+    }
+  }
 }
 
-BOOST_AUTO_TEST_CASE(a_product_depends_on_the_threads_alone) {
-  const Array a = random(Dtype::bf16, {70, 90}, 1), b = random(Dtype::bf16, {90, 50}, 2);
-  const Array first = empty(Dtype::f32, {70, 50}), second = empty(Dtype::f32, {70, 50});
+BOOST_AUTO_TEST_CASE(a_product_does_not_depend_on_how_threads_share_it) {
+  if (ops::cpu::isa() == ops::cpu::Isa::amx) return;  // oneDNN's bits do
+  const Array a = random(Dtype::bf16, {250, 1300}, 1), b = random(Dtype::bf16, {1300, 150}, 2);
+  const Array first = empty(Dtype::f32, {250, 150}), again = empty(Dtype::f32, {250, 150});
   ops::matmul(cpu, a, b, first, false);
-  ops::matmul(cpu, a, b, second, false);
-  BOOST_TEST(same_bits(first, second));
+  for (int threads : {1, 2, 7}) {
+    set_thread_count(threads);
+    ops::matmul(cpu, a, b, again, false);
+    BOOST_TEST(same_bits(first, again), threads << " threads");
+    ops::matmul(cpu, a.view.narrowed(0, 100, 61), b.view.narrowed(1, 16, 80),
+                again.view.narrowed(0, 0, 61).narrowed(1, 0, 80), false);
+    BOOST_TEST(same_bits(clone(first.view.narrowed(0, 100, 61).narrowed(1, 16, 80), Dtype::f32),
+                         clone(again.view.narrowed(0, 0, 61).narrowed(1, 0, 80), Dtype::f32)),
+               "a part of the rows and columns");
+  }
+  set_thread_count(3);
 }
 
 BOOST_AUTO_TEST_CASE(shapes_and_dtypes_that_do_not_fit_are_named) {
