@@ -174,9 +174,9 @@ void block(const HeadGroup& h, std::int64_t first, std::int64_t key_begin, std::
     softmax(s, rows, vectors);
     product<C>(h.dim, vectors, rows / C::per_unit, tile + key_tile * ld, value_ld<C>, s.weights, column_block,
                Target<>{.c = s.outcome.o,
-                .ld = column_block,
-                .into = key == key_begin ? Into::set : Into::blend,
-                .column = s.rescale});
+                        .ld = column_block,
+                        .into = key == key_begin ? Into::set : Into::blend,
+                        .column = s.rescale});
   }
   if (partial == nullptr) finish<E>(h, first, s.outcome);
 }
