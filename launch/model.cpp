@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <sstream>
 
 #include "data/corpus/read/texts.h"
 #include "data/text/utf8.h"
@@ -23,7 +24,10 @@ namespace {
 struct ModelOptions {
   std::string model;
   std::string precision = "fp32";
-  std::string text, tokens, out, prompt;
+  std::string text, tokens, out;
+  std::vector<std::string> prompts;
+  std::string prompts_file;
+  std::size_t batch = 8;
   train::TextScoreOptions score;
   train::GenerateOptions generate;
   Report report;
@@ -110,20 +114,37 @@ int logits(const ModelOptions& options) {
   return 0;
 }
 
+// --prompt, each time it is given, then the lines of --prompts that aren't empty.
+std::vector<std::string> prompts_of(const ModelOptions& options) {
+  std::vector<std::string> prompts = options.prompts;
+  if (!options.prompts_file.empty()) {
+    std::istringstream lines(read_text(options.prompts_file));
+    for (std::string line; std::getline(lines, line);) {
+      if (line.ends_with('\r')) line.pop_back();
+      if (!line.empty()) prompts.push_back(line);
+    }
+  }
+  if (prompts.empty()) fail_user("generate: no prompt; give --prompt TEXT, or --prompts FILE with one in each line");
+  for (const auto& prompt : prompts) {
+    if (const auto valid = data::utf8_valid_prefix(prompt); valid != prompt.size())
+      fail_user("{}: not UTF-8 at byte {}",
+                prompts.size() == 1 ? "--prompt" : "prompt '" + prompt.substr(0, valid) + "'", valid);
+  }
+  return prompts;
+}
+
 int generate(const ModelOptions& options) {
+  const auto prompts = prompts_of(options);
   const auto tokenizer = open_tokenizer(options.model);
   const auto model = options.load();
   const auto& config = model->config();
-  if (const auto valid = data::utf8_valid_prefix(options.prompt); valid != options.prompt.size()) {
-    fail_user("--prompt: not UTF-8 at byte {}", valid);
-  }
-  // A text begins after the end of another, as in training.
-  std::vector<std::int32_t> prompt;
   const std::int32_t start = tokenizer->bos_id() >= 0 ? tokenizer->bos_id() : tokenizer->eos_id();
-  if (start >= 0) prompt.push_back(start);
-  const auto ids = tokenizer->encode(options.prompt);
-  prompt.insert(prompt.end(), ids.begin(), ids.end());
-  if (prompt.empty()) fail_user("--prompt: empty, and the model has no token to begin with");
+  std::vector<std::vector<std::int32_t>> ids;
+  for (const auto& prompt : prompts) {
+    ids.push_back(tokenizer->encode(prompt));
+    if (start >= 0) ids.back().insert(ids.back().begin(), start);  // a text begins after another's end, as in training
+    if (ids.back().empty()) fail_user("--prompt: empty, and the model has no token to begin with");
+  }
   const std::vector<std::int32_t> stop(config.eos_token_ids.begin(), config.eos_token_ids.end());
 
   FILE* stream = options.report.json() ? stderr : stdout;
@@ -131,26 +152,37 @@ int generate(const ModelOptions& options) {
     std::fwrite(piece.data(), 1, piece.size(), stream);
     std::fflush(stream);
   };
-  show(options.prompt);
-  std::string text;
-  data::StreamDecoder decoder(*tokenizer);
-  const auto put = [&](const std::string& piece) {
-    text += piece;
-    show(piece);
-  };
+  const bool alone = prompts.size() == 1;  // then the text appears as it is made
+  if (alone) show(prompts[0]);
+  auto texts = nlohmann::json::array();
+  std::size_t tokens = 0;
   const Progress clock;
-  const auto made = train::generate(*model, prompt, stop, options.generate, [&](std::int32_t id) {
-    put(decoder.push(id));
-    return true;
-  });
-  put(decoder.finish());
-  show("\n");
+  for (std::size_t begin = 0; begin < prompts.size(); begin += options.batch) {
+    const auto group = std::span(ids).subspan(begin, std::min(options.batch, ids.size() - begin));
+    std::vector<data::StreamDecoder> decoders(group.size(), data::StreamDecoder(*tokenizer));
+    std::vector<std::string> made(group.size());
+    auto settings = options.generate;
+    settings.seed += begin;
+    const auto put = [&](std::size_t i, const std::string& piece) {
+      made[i] += piece;
+      if (alone) show(piece);
+    };
+    const auto made_ids = train::generate_batch(*model, group, stop, settings, [&](std::size_t i, std::int32_t id) {
+      put(i, decoders[i].push(id));
+      return true;
+    });
+    for (std::size_t i = 0; i < group.size(); ++i) {
+      put(i, decoders[i].finish());
+      show(alone ? "\n" : prompts[begin + i] + made[i] + "\n");
+      tokens += made_ids[i].size();
+      texts.push_back(
+          {{"prompt", prompts[begin + i]}, {"text", made[i]}, {"ids", made_ids[i]}, {"tokens", made_ids[i].size()}});
+    }
+  }
   if (options.report.json()) {
-    options.report.print("", {{"prompt", options.prompt},
-                              {"text", text},
-                              {"ids", made},
-                              {"tokens", made.size()},
-                              {"tokens_per_s", static_cast<double>(made.size()) / clock.seconds()}});
+    nlohmann::json object = alone ? texts[0] : nlohmann::json{{"texts", texts}, {"tokens", tokens}};
+    object["tokens_per_s"] = static_cast<double>(tokens) / clock.seconds();
+    options.report.print("", object);
   }
   return 0;
 }
@@ -183,7 +215,12 @@ void add_model(CLI::App& app, Action& action) {
                              "dujiang generate " + example_model + " --prompt 你好 --temperature 0.8 --top-p 0.9");
   options->add_to(*writing);
   auto& settings = options->generate;
-  writing->add_option("--prompt", options->prompt, "The text to continue")->required();
+  writing->add_option("--prompt", options->prompts, "The text to continue; several times for several texts")
+      ->allow_extra_args(false);
+  writing->add_option("--prompts", options->prompts_file, "A UTF-8 file with a prompt in each line; - for stdin");
+  writing->add_option("--batch", options->batch, "So many texts are continued at once; prompt i draws with seed + i")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
   writing->add_option("--max-new-tokens", settings.max_new_tokens, "At most so many new tokens")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();

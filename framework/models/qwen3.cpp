@@ -49,7 +49,9 @@ nn::Parameter& Qwen3::head() {
 Tensor Qwen3::forward(const Tensor& tokens, const nn::StepContext& context) {
   Tensor x = (*embedding_)(tokens, context);
   for (auto* block : blocks_) x = (*block)(x, context);
-  if (context.cache != nullptr) context.cache->length += tokens.count();
+  if (auto* cache = context.cache)
+    for (std::size_t s = 0; s < cache->stepping.size(); ++s)
+      cache->lengths[cache->stepping[s]] += (*context.segments)[s + 1] - (*context.segments)[s];
   return (*norm_)(x, context);
 }
 
@@ -66,14 +68,14 @@ Tensor Qwen3::loss(const Tensor& tokens, const Tensor& labels, const Tensor& los
   return (*loss_)((*this)(tokens, training), training);
 }
 
-nn::KeyValueCache Qwen3::make_cache(std::int64_t capacity, Dtype dtype) const {
+nn::KeyValueCache Qwen3::make_cache(std::int64_t sequences, std::int64_t capacity, Dtype dtype) const {
   nn::KeyValueCache cache;
   cache.capacity = capacity;
-  for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    const Shape shape{capacity, config_.num_key_value_heads, config_.head_dim};
-    cache.keys.push_back(Tensor::empty(shape, dtype));
-    cache.values.push_back(Tensor::empty(shape, dtype));
-  }
+  cache.lengths.assign(static_cast<std::size_t>(sequences), 0);
+  // What attention reads together lies together: the tokens of one head.
+  const Shape shape{config_.num_key_value_heads, sequences * capacity, config_.head_dim};
+  for (std::size_t i = 0; i < blocks_.size(); ++i)
+    for (auto* tensors : {&cache.keys, &cache.values}) tensors->push_back(Tensor::empty(shape, dtype).transpose(0, 1));
   return cache;
 }
 

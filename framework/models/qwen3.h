@@ -38,8 +38,8 @@ class Qwen3 : public nn::Module {
   Tensor loss(const Tensor& tokens, const Tensor& labels, const Tensor& loss_weight, float grad_scale,
               const nn::StepContext& context);
 
-  /// An empty cache for one sequence of at most `capacity` tokens.
-  nn::KeyValueCache make_cache(std::int64_t capacity, Dtype dtype) const;
+  /// An empty cache for sequences of at most `capacity` tokens.
+  nn::KeyValueCache make_cache(std::int64_t sequences, std::int64_t capacity, Dtype dtype) const;
 
  protected:
   Tensor forward(const Tensor& tokens, const nn::StepContext& context) override;

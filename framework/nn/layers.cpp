@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "framework/base/threads.h"
+#include "ops/attention.h"
 
 namespace dujiang::nn {
 
@@ -44,25 +45,41 @@ Tensor Attention::forward(const Tensor& x, const StepContext& context) {
                              : fn::norm_rope(t, weight, norm.eps(), table, context.positions);
   };
   const Tensor q = rotated(by_head(query_(x, context)), query_norm_, slices_ ? &slices_->queries : nullptr);
-  Tensor k = rotated(by_head(key_(x, context)), key_norm_, slices_ ? &slices_->keys : nullptr);
-  Tensor v = by_head(value_(x, context));
-  fn::Offsets key_offsets = context.segments;
-  if (context.cache != nullptr) {
-    auto& cache = *context.cache;
-    const auto layer = static_cast<std::size_t>(options_.layer);
-    DUJIANG_CHECK(cache.length + n <= cache.capacity, "key cache: {} tokens and {} more exceed its capacity of {}",
-                  cache.length, n, cache.capacity);
-    cache.keys[layer].narrow(0, cache.length, n).copy_from(k);
-    cache.values[layer].narrow(0, cache.length, n).copy_from(v);
-    k = cache.keys[layer].narrow(0, 0, cache.length + n);
-    v = cache.values[layer].narrow(0, 0, cache.length + n);
-    key_offsets = std::make_shared<const std::vector<std::int32_t>>(
-        std::vector<std::int32_t>{0, static_cast<std::int32_t>(cache.length + n)});
-  }
-  const float scale = 1.0f / std::sqrt(static_cast<float>(d));
-  const Tensor o = slices_ ? fn::attention(q, k, v, context.segments, key_offsets, scale, slices_->attention)
-                           : fn::attention(q, k, v, context.segments, key_offsets, scale);
+  const Tensor k = rotated(by_head(key_(x, context)), key_norm_, slices_ ? &slices_->keys : nullptr);
+  const Tensor v = by_head(value_(x, context));
+  const auto& segments = context.segments;
+  const Tensor o = context.cache != nullptr ? attend_cached(q, k, v, context)
+                   : slices_                ? fn::attention(q, k, v, segments, segments, scale(), slices_->attention)
+                                            : fn::attention(q, k, v, segments, segments, scale());
   return output_(fn::view(o, {n, o.size(1) * d}), context);
+}
+
+float Attention::scale() const {
+  return 1.0f / std::sqrt(static_cast<float>(options_.head_dim));
+}
+
+// No gradients go through a cache.
+Tensor Attention::attend_cached(const Tensor& q, const Tensor& k, const Tensor& v, const StepContext& context) const {
+  const auto& cache = *context.cache;
+  const auto& offsets = *context.segments;
+  const auto layer = static_cast<std::size_t>(options_.layer);
+  DUJIANG_CHECK(cache.stepping.size() + 1 == offsets.size(), "key cache: {} sequences for {} segments",
+                cache.stepping.size(), offsets.size() - 1);
+  std::vector<std::int32_t> begins, ends;
+  for (std::size_t s = 0; s < cache.stepping.size(); ++s) {
+    const std::int64_t begin = static_cast<std::int64_t>(cache.stepping[s]) * cache.capacity;
+    const std::int64_t length = cache.lengths[cache.stepping[s]], more = offsets[s + 1] - offsets[s];
+    DUJIANG_CHECK(length + more <= cache.capacity, "key cache: {} tokens and {} more exceed its capacity of {}", length,
+                  more, cache.capacity);
+    cache.keys[layer].narrow(0, begin + length, more).copy_from(k.narrow(0, offsets[s], more));
+    cache.values[layer].narrow(0, begin + length, more).copy_from(v.narrow(0, offsets[s], more));
+    begins.push_back(static_cast<std::int32_t>(begin));
+    ends.push_back(static_cast<std::int32_t>(begin + length + more));
+  }
+  Tensor o = Tensor::empty(q.shape(), q.dtype(), q.device());
+  ops::attention(default_stream(q.device()), q, cache.keys[layer], cache.values[layer], {offsets, begins, ends},
+                 scale(), o, View{});
+  return o;
 }
 
 CausalLoss::CausalLoss(std::string path, Parameter& head, std::int64_t vocabulary)

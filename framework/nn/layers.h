@@ -95,6 +95,9 @@ class Attention : public Module {
   Tensor forward(const Tensor& x, const StepContext& context) override;
 
  private:
+  float scale() const;
+  Tensor attend_cached(const Tensor& q, const Tensor& k, const Tensor& v, const StepContext& context) const;
+
   Options options_;
   Linear &query_, &key_, &value_, &output_;
   RmsNorm &query_norm_, &key_norm_;

@@ -71,17 +71,20 @@ std::vector<ElementRun> element_runs(const Parameter& parameter, std::int64_t fi
 /// and of any floating dtype: a function of the seed, the path and the place in the whole alone; padding gets 0.
 void initialise(const Parameter& parameter, std::uint64_t seed, const Tensor& target, std::int64_t first = 0);
 
-/// Keys and values of the tokens seen so far, per layer: [capacity, kv_heads, head_dim].
+/// Keys and values of the tokens seen so far, of several sequences.
 struct KeyValueCache {
+  std::int64_t capacity = 0;          ///< tokens per sequence
+  std::vector<std::int64_t> lengths;  ///< per sequence: tokens seen
+  std::vector<std::size_t> stepping;  ///< of each segment of a step: whose tokens these are; set it before the step
+  /// Per layer: [sequences * capacity, kv_heads, head_dim], one sequence after another.
   std::vector<Tensor> keys, values;
-  std::int64_t length = 0, capacity = 0;
 };
 
 /// What a forward pass needs besides its input.
 struct StepContext {
   Tensor positions;                ///< i32 [n]: each token's position in its document
   fn::Offsets segments;            ///< where attention starts anew: offsets over the n tokens
-  KeyValueCache* cache = nullptr;  ///< generation: one sequence, whose keys so far are kept
+  KeyValueCache* cache = nullptr;  ///< generation: the sequences that the segments continue
   Tensor labels;                   ///< training: i32 [n], below 0 where there is none
   Tensor loss_weight;              ///< training: f32 [n]
   float grad_scale = 1.0f;         ///< training: gradients are those of grad_scale * loss

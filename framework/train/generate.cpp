@@ -5,28 +5,55 @@
 #include <numeric>
 
 #include "framework/base/philox.h"
+#include "framework/base/threads.h"
 
 namespace dujiang::train {
 namespace {
 
-// The logits of the last of `tokens`, which follow what the cache holds.
-std::vector<float> next_logits(models::Qwen3& model, std::span<const std::int32_t> tokens, nn::KeyValueCache& cache) {
-  const auto n = static_cast<std::int64_t>(tokens.size());
-  std::vector<std::int32_t> positions(tokens.size());
-  std::iota(positions.begin(), positions.end(), static_cast<std::int32_t>(cache.length));
+// The logits f32 [sequences, vocabulary] after the last token of each, `tokens[i]` being what sequence
+// cache.stepping[i] has that the cache hasn't seen.
+Tensor next_logits(models::Qwen3& model, std::span<const std::vector<std::int32_t>> tokens, nn::KeyValueCache& cache) {
+  std::vector<std::int32_t> all, positions, offsets{0};
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    all.insert(all.end(), tokens[i].begin(), tokens[i].end());
+    positions.resize(all.size());
+    std::iota(positions.begin() + offsets.back(), positions.end(),
+              static_cast<std::int32_t>(cache.lengths[cache.stepping[i]]));
+    offsets.push_back(static_cast<std::int32_t>(all.size()));
+  }
+  const auto n = static_cast<std::int64_t>(all.size()), sequences = static_cast<std::int64_t>(tokens.size());
   nn::StepContext context;
   context.positions = Tensor::of<std::int32_t>(positions, {n});
-  context.segments =
-      std::make_shared<const std::vector<std::int32_t>>(std::vector<std::int32_t>{0, static_cast<std::int32_t>(n)});
+  context.segments = std::make_shared<const std::vector<std::int32_t>>(offsets);
   context.cache = &cache;
-  const Tensor hidden = model(Tensor::of<std::int32_t>(tokens, {n}), context);
-  return model.logits(hidden.narrow(0, n - 1, 1)).floats();
+  Tensor hidden = model(Tensor::of<std::int32_t>(all, {n}), context);
+  if (n > sequences) {
+    const Tensor last = Tensor::empty({sequences, hidden.size(1)}, hidden.dtype(), hidden.device());
+    for (std::int64_t i = 0; i < sequences; ++i)
+      last.narrow(0, i, 1).copy_from(hidden.narrow(0, offsets[static_cast<std::size_t>(i) + 1] - 1, 1));
+    hidden = last;
+  }
+  return model.logits(hidden).to(Dtype::f32);
+}
+
+// The first of the largest: independent maxima, since one after the other each comparison waits for the last.
+std::int32_t likeliest(std::span<const float> logits) {
+  constexpr std::size_t lanes = 16;
+  float most[lanes];
+  std::fill_n(most, lanes, logits[0]);
+  std::size_t i = 0;
+  for (; i + lanes <= logits.size(); i += lanes)
+    for (std::size_t lane = 0; lane < lanes; ++lane) most[lane] = std::max(most[lane], logits[i + lane]);
+  for (; i < logits.size(); ++i) most[0] = std::max(most[0], logits[i]);
+  const auto found = std::find(logits.begin(), logits.end(), *std::max_element(most, most + lanes));
+  return found == logits.end() ? 0 : static_cast<std::int32_t>(found - logits.begin());
 }
 
 }  // namespace
 
 std::int32_t sample(std::span<const float> logits, std::span<const std::int32_t> seen, const GenerateOptions& options,
                     std::uint64_t index) {
+  if (options.temperature == 0.0 && options.repetition_penalty == 1.0) return likeliest(logits);
   std::vector<double> scores(logits.begin(), logits.end());
   if (options.repetition_penalty != 1.0) {
     std::vector<std::int32_t> once(seen.begin(), seen.end());
@@ -76,27 +103,58 @@ std::int32_t sample(std::span<const float> logits, std::span<const std::int32_t>
 std::vector<std::int32_t> generate(models::Qwen3& model, std::span<const std::int32_t> prompt,
                                    std::span<const std::int32_t> stop, const GenerateOptions& options,
                                    const std::function<bool(std::int32_t)>& on_token) {
+  const std::vector<std::int32_t> prompts[] = {{prompt.begin(), prompt.end()}};
+  return generate_batch(model, prompts, stop, options,
+                        [&](std::size_t, std::int32_t token) { return !on_token || on_token(token); })[0];
+}
+
+std::vector<std::vector<std::int32_t>> generate_batch(models::Qwen3& model,
+                                                      std::span<const std::vector<std::int32_t>> prompts,
+                                                      std::span<const std::int32_t> stop,
+                                                      const GenerateOptions& options,
+                                                      const std::function<bool(std::size_t, std::int32_t)>& on_token) {
   const autograd::NoGrad guard;
   const std::int64_t positions = model.config().max_position_embeddings;
-  if (prompt.empty()) fail_user("generate: the prompt has no tokens");
-  if (std::ssize(prompt) >= positions)
-    fail_user("generate: the prompt has {} tokens, the model takes fewer than {} (max_position_embeddings)",
-              prompt.size(), positions);
-  const std::int64_t capacity = std::min(positions, std::ssize(prompt) + options.max_new_tokens);
-  auto cache = model.make_cache(capacity, model.head().value.dtype());
-  std::vector<std::int32_t> seen(prompt.begin(), prompt.end());
-  std::vector<std::int32_t> fresh(prompt.begin(), prompt.end());  // what the cache has not seen
-  std::vector<std::int32_t> result;
-  while (std::ssize(result) < options.max_new_tokens && cache.length + std::ssize(fresh) <= capacity) {
-    const auto logits = next_logits(model, fresh, cache);
-    const std::int32_t token = sample(logits, seen, options, result.size());
-    if (std::find(stop.begin(), stop.end(), token) != stop.end()) break;
-    seen.push_back(token);
-    result.push_back(token);
-    fresh.assign(1, token);
-    if (on_token && !on_token(token)) break;
+  std::size_t longest = 0;
+  for (const auto& prompt : prompts) {
+    if (prompt.empty()) fail_user("generate: the prompt has no tokens");
+    if (std::ssize(prompt) >= positions)
+      fail_user("generate: the prompt has {} tokens, the model takes fewer than {} (max_position_embeddings)",
+                prompt.size(), positions);
+    longest = std::max(longest, prompt.size());
   }
-  return result;
+  std::vector<std::vector<std::int32_t>> seen(prompts.begin(), prompts.end()), fresh(seen), made(prompts.size());
+  if (options.max_new_tokens <= 0) return made;
+  auto cache = model.make_cache(std::ssize(prompts),
+                                std::min(positions, static_cast<std::int64_t>(longest) + options.max_new_tokens),
+                                model.head().value.dtype());
+  cache.stepping.resize(prompts.size());
+  std::iota(cache.stepping.begin(), cache.stepping.end(), 0);
+  while (!cache.stepping.empty()) {
+    const Tensor logits = next_logits(model, fresh, cache);
+    const auto vocabulary = static_cast<std::size_t>(logits.size(1));
+    std::vector<std::int32_t> chosen(fresh.size());
+    parallel_tasks(std::ssize(chosen), [&](std::int64_t task) {
+      const auto i = static_cast<std::size_t>(task), s = cache.stepping[i];
+      GenerateOptions own = options;
+      own.seed += s;
+      chosen[i] = sample(logits.data<float>().subspan(i * vocabulary, vocabulary), seen[s], own, made[s].size());
+    });
+    std::vector<std::size_t> going_on;
+    fresh.clear();
+    for (std::size_t i = 0; i < chosen.size(); ++i) {
+      const auto s = cache.stepping[i];
+      if (std::find(stop.begin(), stop.end(), chosen[i]) != stop.end()) continue;
+      seen[s].push_back(chosen[i]);
+      made[s].push_back(chosen[i]);
+      if (on_token && !on_token(s, chosen[i])) continue;
+      if (std::ssize(made[s]) == options.max_new_tokens || std::ssize(seen[s]) > positions) continue;
+      going_on.push_back(s);
+      fresh.push_back({chosen[i]});
+    }
+    cache.stepping = going_on;
+  }
+  return made;
 }
 
 }  // namespace dujiang::train

@@ -29,4 +29,11 @@ std::vector<std::int32_t> generate(models::Qwen3& model, std::span<const std::in
                                    std::span<const std::int32_t> stop, const GenerateOptions& options,
                                    const std::function<bool(std::int32_t)>& on_token = {});
 
+/// Continues all `prompts` at once, a token of each per step, which reads the weights once for all. Prompt i becomes
+/// what it becomes alone with the seed options.seed + i, but for the rounding of products of other shapes; on_token
+/// hears i and ends that sequence alone.
+std::vector<std::vector<std::int32_t>> generate_batch(
+    models::Qwen3& model, std::span<const std::vector<std::int32_t>> prompts, std::span<const std::int32_t> stop,
+    const GenerateOptions& options, const std::function<bool(std::size_t, std::int32_t)>& on_token = {});
+
 }  // namespace dujiang::train

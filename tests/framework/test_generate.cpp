@@ -121,6 +121,16 @@ BOOST_AUTO_TEST_CASE(top_k_and_top_p_cut_the_unlikely) {
   BOOST_TEST(allowed({.top_k = 2, .top_p = 0.99}) == (Set{1, 2}));
 }
 
+BOOST_AUTO_TEST_CASE(greedy_choice_is_the_first_of_the_likeliest) {
+  for (const std::size_t n : {std::size_t{1}, std::size_t{15}, std::size_t{16}, std::size_t{50}}) {
+    for (std::size_t top = 0; top < n; ++top) {
+      std::vector<float> logits(n, -2.0f);
+      logits[top] = logits[n - 1] = -1.0f;
+      BOOST_TEST(sample(logits, {}, {.temperature = 0}, 0) == static_cast<std::int32_t>(top));
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(the_repetition_penalty_lowers_seen_tokens_once) {
   const std::vector<float> logits{2.0f, 1.5f, -1.0f};
   const auto greedy = [&](const Tokens& seen, double penalty, const std::vector<float>& l) {
@@ -130,6 +140,53 @@ BOOST_AUTO_TEST_CASE(the_repetition_penalty_lowers_seen_tokens_once) {
   BOOST_TEST(greedy({0, 0, 0}, 1.2, logits) == 0);  // 2 / 1.2 > 1.5: thrice seen counts once
   BOOST_TEST(greedy({0}, 1.5, logits) == 1);
   BOOST_TEST(greedy({0}, 1.5, {-1.0f, -1.2f}) == 1);  // a negative logit is multiplied
+}
+
+BOOST_AUTO_TEST_CASE(a_batch_becomes_what_its_prompts_become_alone) {
+  // The last prompt leaves room for five tokens: 64 positions, and the last new token needs none.
+  const std::vector<Tokens> prompts{{3, 14, 15, 9}, {2}, {7, 1, 8, 2, 8, 1, 8, 2, 8}, Tokens(60, 4)};
+  for (auto* m : {&model(), &sharp_model()}) {
+    for (const double temperature : {0.0, 1.0}) {
+      GenerateOptions options{.max_new_tokens = 25, .temperature = temperature, .seed = 11};
+      const Tokens first = generate(*m, prompts[0], {}, options);
+      const Tokens stop{first[9], 49};  // some end there, at a step of their own
+      const auto batch = train::generate_batch(*m, prompts, stop, options);
+      BOOST_TEST_REQUIRE(batch.size() == prompts.size());
+      std::set<std::size_t> lengths;
+      for (std::size_t i = 0; i < prompts.size(); ++i) {
+        auto alone = options;
+        alone.seed += i;
+        BOOST_TEST(batch[i] == generate(*m, prompts[i], stop, alone), "prompt " << i << " at " << temperature);
+        lengths.insert(batch[i].size());
+      }
+      BOOST_TEST(lengths.size() > 1u);
+      BOOST_TEST(batch[3].size() <= 5u);
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(equal_prompts_of_a_batch_draw_different_texts) {
+  const std::vector<Tokens> prompts(3, Tokens{1, 2});
+  const auto texts = train::generate_batch(model(), prompts, {}, {.max_new_tokens = 20});
+  BOOST_TEST((texts[0] != texts[1] && texts[1] != texts[2] && texts[0] != texts[2]));
+}
+
+BOOST_AUTO_TEST_CASE(one_text_of_a_batch_may_end_early_by_wish) {
+  const std::vector<Tokens> prompts{{3, 14}, {15, 9}, {2}};
+  const GenerateOptions greedy{.max_new_tokens = 12, .temperature = 0};
+  const auto whole = train::generate_batch(model(), prompts, {}, greedy);
+  std::vector<Tokens> heard(prompts.size());
+  const auto cut = train::generate_batch(model(), prompts, {}, greedy, [&](std::size_t i, std::int32_t token) {
+    heard[i].push_back(token);
+    return i != 1 || heard[i].size() < 4;
+  });
+  BOOST_TEST(cut[0] == whole[0]);
+  BOOST_TEST(cut[1] == Tokens(whole[1].begin(), whole[1].begin() + 4));
+  BOOST_TEST(cut[2] == whole[2]);
+  BOOST_TEST((heard == cut));
+  BOOST_TEST(train::generate_batch(model(), {}, {}, greedy).empty());
+  const std::vector<Tokens> one_empty{{1}, {}};
+  BOOST_CHECK_THROW(train::generate_batch(model(), one_empty, {}, greedy), UserError);
 }
 
 BOOST_AUTO_TEST_CASE(text_ends_at_a_stop_token_a_wish_or_the_last_position) {

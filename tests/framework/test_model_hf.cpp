@@ -180,9 +180,10 @@ BOOST_AUTO_TEST_CASE(logits_with_a_cache_equal_the_full_forward) {
     const Tensor full = all_logits(*model, row);
     const autograd::NoGrad guard;
     for (const auto& chunks : {std::vector<std::int64_t>(16, 1), {7, 1, 1, 5, 2}, {16}}) {
-      auto cache = model->make_cache(16, Dtype::f32);
+      auto cache = model->make_cache(1, 16, Dtype::f32);
+      cache.stepping = {0};
       for (const auto n : chunks) {
-        const std::int64_t at = cache.length;
+        const std::int64_t at = cache.lengths[0];
         nn::StepContext context;
         const auto slice = [&](const std::vector<std::int32_t>& v) {
           return Tensor::of<std::int32_t>(
@@ -195,7 +196,7 @@ BOOST_AUTO_TEST_CASE(logits_with_a_cache_equal_the_full_forward) {
         const Tensor part = model->logits((*model)(slice(row.tokens), context));
         BOOST_TEST(largest_difference(part, full.narrow(0, at, n)) <= fp32_bound(full), name << " at " << at);
       }
-      BOOST_TEST(cache.length == 16);
+      BOOST_TEST(cache.lengths[0] == 16);
       nn::StepContext context;
       context.positions = Tensor::of<std::int32_t>(std::vector<std::int32_t>{16}, {1});
       context.segments = std::make_shared<const std::vector<std::int32_t>>(std::vector<std::int32_t>{0, 1});
