@@ -103,6 +103,21 @@ void add_bench(CLI::App& app, Action& action) {
       ->default_str("profile.json");
   training->callback([=, &action] { action = [=] { return bench_train(*options); }; });
 
+  auto* generating = subcommand(*group, "generate", "Text from prompts of made-up tokens, always the likeliest token",
+                                "dujiang bench generate --preset 100m --batch 8 --threads 2");
+  options->add_to(*generating, true);
+  generating->add_option("--model", options->folder, "A model directory instead of the preset with random weights");
+  generating->add_option("--batch", options->sequences, "Prompts that are continued at once")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  generating->add_option("--prompt", options->prompt, "Tokens of each prompt: (1 + 7919 i) modulo the vocabulary")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  generating->add_option("--new", options->new_tokens, "New tokens of each")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  generating->callback([=, &action] { action = [=] { return bench_generate(*options); }; });
+
   auto comm_options = std::make_shared<BenchCommOptions>();
   auto* comm = subcommand(*group, "comm", "Collective operations, beside plain MPI and the rate of copies",
                           "mpirun -n 2 dujiang bench comm --ops all_reduce --max-bytes 16777216");

@@ -17,6 +17,7 @@ struct BenchOptions {
   int threads = 0;  ///< 0: as the environment says
   std::string folder, file, trace;
   std::int64_t sequence = 1024, batch = 32;
+  std::int64_t sequences = 1, prompt = 128, new_tokens = 128;
   std::int64_t steps = 0;
   std::int64_t micro_batch = 0, tensor = 1, zero = 0;
   bool alone = false, sequence_parallel = false, strict = false;
@@ -39,6 +40,7 @@ double copy_ceiling_gbs();
 int bench_gemm(const BenchOptions& options);
 int bench_ops(const BenchOptions& options);
 int bench_train(const BenchOptions& options);
+int bench_generate(const BenchOptions& options);
 int bench_loader(const BenchOptions& options);
 int bench_tokenizer(const BenchOptions& options);
 

@@ -76,6 +76,9 @@ every_report_is_one_json_object() {
   expect 0 . "$dujiang" tokenizer report tokenizer tiny.yaml data/train.txt --json && json_fields all sources gb2312_level1
   expect 0 'GB 2312 level 1' "$dujiang" tokenizer report tokenizer tiny.yaml
   expect 0 . "$dujiang" bench loader --data data --sequence-length 32 --batch 4 --json && json_fields tokens_per_s
+  expect 0 . "$dujiang" bench generate --model "$model" --prompt 4 --new 3 --batch 2 --json &&
+    json_fields prefill_ms ms_per_token tokens_per_s share_of_copy tokens
+  expect 2 'positions' "$dujiang" bench generate --model "$model" --prompt 1000
   expect 0 . "$dujiang" tokenizer train tiny.yaml tokenizer.path="$again" --json && json_fields path vocab_size report
   rm -rf "$again"
   expect 0 . "$dujiang" data build tiny.yaml data.path="$again" --json && json_fields tokens ledger sources
@@ -106,6 +109,20 @@ equal_seeds_generate_equal_text() {
   [[ $first == "$second" && $first == 河* ]] || fault "'$first' and '$second'"
   [[ $first != $("$dujiang" generate "$model" --prompt 河 --max-new-tokens 20 --seed 4) ]] || fault 'the seed changes nothing'
   printf '%s' "$first" | python3 -c 'import sys; sys.stdin.buffer.read().decode()' || fault 'half a character was printed'
+}
+
+prompts_continued_together_become_what_they_become_alone() {
+  local model all seed=3 prompt
+  model=$(checkpoint)
+  printf '河\r\n\n水河水河\n江' >prompts.txt
+  all=$("$dujiang" generate "$model" --prompt 山 --prompts prompts.txt --batch 3 --max-new-tokens 12 --seed 3)
+  for prompt in 山 河 水河水河 江; do
+    [[ $all == *"$("$dujiang" generate "$model" --prompt "$prompt" --max-new-tokens 12 --seed "$seed")"* ]] ||
+      fault "'$prompt' alone became another text than in '$all'"
+    seed=$((seed + 1))
+  done
+  expect 0 . "$dujiang" generate "$model" --prompt 山 --prompt 河 --max-new-tokens 2 --json && json_fields texts tokens
+  expect 2 'no prompt' "$dujiang" generate "$model"
 }
 
 resume_goes_on_and_a_second_run_is_refused() {
@@ -226,7 +243,7 @@ missing_tensor_is_named() {
 every_help_has_an_example() {
   local command
   for command in '' data 'data build' 'data stats' 'data verify' tokenizer 'tokenizer train' 'tokenizer report' 'tokenizer encode' \
-    'tokenizer decode' train eval logits generate check bench 'bench gemm' 'bench ops' 'bench train' 'bench loader' info; do
+    'tokenizer decode' train eval logits generate check bench 'bench gemm' 'bench ops' 'bench train' 'bench generate' 'bench loader' info; do
     # shellcheck disable=SC2086  # the words of a subcommand
     expect 0 '^ +.*dujiang ' "$dujiang" $command --help
     grep -q '^Example:' "$out" || fault "$command --help has no example"
