@@ -157,9 +157,10 @@ DUJIANG_INLINE void pack_column_units(Row row, Index rows, Index dim, std::uint3
   for (Index r = 0; r * C::per_unit < rows; r += width) {
     for (Index x = 0; x < dim; x += width) {
       Words v[width];
+      // The rows of the next round, as this one's are done with.
       if (x % (64 / static_cast<Index>(sizeof(typename C::E::Bits))) == 0)
-        for (Index i = 0; i < min(width * C::per_unit, rows - r * C::per_unit); ++i)
-          __builtin_prefetch(row(r * C::per_unit + i) + x + 128);
+        for (Index i = width * C::per_unit; i < min(2 * width * C::per_unit, rows - r * C::per_unit); ++i)
+          __builtin_prefetch(row(r * C::per_unit + i) + x);
       for (int i = 0; i < width; ++i) {
         const Index first = (r + i) * C::per_unit;
         const auto* p = first < rows ? row(first) : nullptr;
