@@ -50,7 +50,7 @@ for name in $wanted; do
 done
 
 printf 'CPU: %s, %s\n' "$(lscpu | sed -n 's/^Model name: *//p' | head -n 1)" "$(nproc) processors"
-"$dujiang" info 2>/dev/null | grep -E '^(dujiang|instructions|compiler|onednn)'
+"$dujiang" info 2>/dev/null | grep -E '^(dujiang  |instructions|compiler|onednn)'
 "$python" -c 'import platform, torch, transformers
 print("PyTorch", torch.__version__, "transformers", transformers.__version__, "Python", platform.python_version())'
 printf '%s rounds of %s steps\n\n' "$rounds" "$steps"

@@ -256,6 +256,7 @@ usage_errors_exit_2() {
   expect 2 'CONFIG' "$dujiang" train
   expect 2 'json' "$dujiang" info --jsonn
   expect 2 'preset' "$dujiang" bench gemm --preset 11m
+  expect 2 'strict.*--threads 1' "$dujiang" bench train --preset 10m --strict --threads 2 --profile
   expect 2 'nowhere' "$dujiang" train nowhere.yaml
   expect 2 'nowhere' "$dujiang" eval nowhere --text nowhere.txt
   expect 2 'nowhere' "$dujiang" data stats nowhere
