@@ -4,6 +4,7 @@
 
 #include "framework/base/threads.h"
 #include "ops/reference/elementwise.h"
+#include "tests/support/draw.h"
 #include "tests/support/views.h"
 
 using namespace dujiang;
@@ -12,7 +13,11 @@ using namespace dujiang::test;
 namespace {
 
 Stream cpu{Device{}};
-const Shape shapes[] = {{0}, {1}, {3}, {37}, {1, 1}, {5, 0}, {3, 33}, {2, 3, 4, 19}};
+const std::vector<Shape> shapes = [] {
+  std::vector<Shape> shapes{{0}, {1}, {3}, {37}, {1, 1}, {5, 0}, {3, 33}, {2, 3, 4, 19}};
+  for (const auto& [rows, columns] : and_drawn<2>({}, 4, 8, {9, 200})) shapes.push_back({rows, columns});
+  return shapes;
+}();
 
 struct ThreeThreads {
   ThreeThreads() { set_thread_count(3); }

@@ -5,6 +5,7 @@
 #include "framework/base/threads.h"
 #include "ops/elementwise.h"
 #include "ops/reference/embedding.h"
+#include "tests/support/draw.h"
 #include "tests/support/views.h"
 
 using namespace dujiang;
@@ -18,8 +19,8 @@ void leave_out_rows(const View& tokens) {
   for (std::int64_t i = 1; i < tokens.shape[0]; i += 3) tokens.as<std::int32_t>()[i * tokens.strides[0]] = -1;
 }
 
-const std::int64_t sizes[][3] = {{0, 5, 3},    {1, 1, 1},      {7, 3, 0},
-                                 {50, 11, 33}, {600, 40, 200}, {1000, 9, 40}};  // n, v, d
+const auto sizes = and_drawn<3>({{0, 5, 3}, {1, 1, 1}, {7, 3, 0}, {50, 11, 33}, {600, 40, 200}, {1000, 9, 40}}, 3, 8,
+                                {200, 100, 130});  // n, v, d
 
 struct ThreeThreads {
   ThreeThreads() { set_thread_count(3); }

@@ -6,6 +6,7 @@
 #include "ops/loss.h"
 #include "ops/reference/access.h"
 #include "ops/reference/loss.h"
+#include "tests/support/draw.h"
 #include "tests/support/views.h"
 
 using namespace dujiang;
@@ -77,6 +78,8 @@ BOOST_AUTO_TEST_CASE(loss_and_gradient_match_the_reference) {
   for (const Dtype dtype : compute_dtypes) {
     for (const std::int64_t n : {0, 1, 17})
       for (const std::int64_t v : {1, 2, 15, 16, 17, 100, 1023, 1024, 1025, 2500}) check(dtype, n, v, v);
+    for (const auto& [n, v, padding, layout] : and_drawn<4>({}, 6, 20, {20, 3000, 70, 2}))
+      check(dtype, n, v, v + padding - 1, 2, layout == 1 ? Layout::contiguous : Layout::padded);
     check(dtype, 2, 40000, 40000);
   }
 }

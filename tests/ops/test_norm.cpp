@@ -4,6 +4,7 @@
 
 #include "framework/base/threads.h"
 #include "ops/reference/norm.h"
+#include "tests/support/draw.h"
 #include "tests/support/views.h"
 
 using namespace dujiang;
@@ -15,8 +16,12 @@ Stream cpu{Device{}};
 constexpr float eps = 1e-6f;
 const double u = roundoff(Dtype::f32);
 const Layout row_layouts[] = {Layout::contiguous, Layout::padded};
-const std::int64_t row_sizes[][2] = {{0, 8}, {1, 1}, {3, 5}, {2, 16}, {7, 33}, {201, 70}};  // n, d
-const std::int64_t head_sizes[][3] = {{0, 2, 8}, {1, 1, 2}, {3, 2, 6}, {5, 3, 32}, {2, 2, 70}, {150, 2, 34}};
+const auto row_sizes = and_drawn<2>({{0, 8}, {1, 1}, {3, 5}, {2, 16}, {7, 33}, {201, 70}}, 1, 8, {60, 300});  // n, d
+const auto head_sizes = [] {
+  auto sizes = and_drawn<3>({{0, 2, 4}, {1, 1, 1}, {3, 2, 3}, {5, 3, 16}, {2, 2, 35}, {150, 2, 17}}, 2, 8, {40, 5, 70});
+  for (auto& size : sizes) size[2] *= 2;  // d is even
+  return sizes;
+}();
 
 struct ThreeThreads {
   ThreeThreads() { set_thread_count(3); }

@@ -6,6 +6,7 @@
 
 #include "framework/base/threads.h"
 #include "ops/reference/optim.h"
+#include "tests/support/draw.h"
 #include "tests/support/views.h"
 
 using namespace dujiang;
@@ -40,7 +41,7 @@ Array positive(Shape shape, std::uint64_t seed) {
 
 BOOST_AUTO_TEST_CASE(updates_match_the_reference) {
   const double u = roundoff(Dtype::f32);
-  for (std::int64_t n : {0, 1, 15, 16, 17, 1000, 100003})
+  for (auto [n] : and_drawn<1>({{0}, {1}, {15}, {16}, {17}, {1000}, {100003}}, 5, 12, {5000}))
     for (Dtype dtype : compute_dtypes) {  // f32: whole weights alone, f16: and a copy, bf16: halves
       const Array master = random(Dtype::f32, {n}, 1), m = random(Dtype::f32, {n}, 2), v = positive({n}, 3),
                   grad = random(Dtype::f32, {n}, 4), param = empty(dtype, {n});

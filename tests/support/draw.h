@@ -3,6 +3,7 @@
 // All that is drawn is a function of one seed, which the test names when it fails.
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <initializer_list>
 #include <utility>
@@ -66,5 +67,17 @@ class Draw {
   std::uint64_t next_ = 0;
   std::int64_t strides_[Shape::max_rank] = {};
 };
+
+/// Cases chosen by hand and `count` drawn ones, each size up to its own largest. A failure names the shapes, which with
+/// the seeds in the test's text is all there is to know.
+template <std::size_t axes>
+std::vector<std::array<std::int64_t, axes>> and_drawn(std::vector<std::array<std::int64_t, axes>> sizes,
+                                                      std::uint64_t seed, int count,
+                                                      std::array<std::int64_t, axes> most) {
+  Draw draw(seed);
+  for (int i = 0; i < count; ++i)
+    for (auto& size = sizes.emplace_back(most); auto& extent : size) extent = draw.size(extent);
+  return sizes;
+}
 
 }  // namespace dujiang::test
