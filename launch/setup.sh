@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what Dujiang needs from Debian 12's packages. Does nothing, quickly, when nothing is missing.
 #
-#   launch/setup.sh [--tests]     --tests: what only the tests need, too
+#   launch/setup.sh [--tests] [--list]     --tests: what only the tests need, too; --list: print the packages' names only
 #
 # Exit status: 0 everything is there, 2 packages are missing and can't be installed from here (the line to run is
 # printed).
@@ -25,18 +25,27 @@ packages=(
 test_packages=(libboost-test-dev python3-venv qemu-user shellcheck iproute2 nftables procps
   # the fuzzers of readers and decoders
   clang libclang-rt-14-dev
+  # another processor
+  g++-aarch64-linux-gnu
   # a cluster on one machine
   slurmctld slurmd slurm-client munge)
 
-case ${1-} in
-  --tests) packages+=("${test_packages[@]}") ;;
-  --help | -h)
-    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
-    exit 0
-    ;;
-  '') ;;
-  *) die 2 "unknown option $1; try --help" ;;
-esac
+list=false
+for option in "$@"; do
+  case $option in
+    --tests) packages+=("${test_packages[@]}") ;;
+    --list) list=true ;;
+    --help | -h)
+      sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
+      exit 0
+      ;;
+    *) die 2 "unknown option $option; try --help" ;;
+  esac
+done
+if $list; then
+  printf '%s\n' "${packages[@]}"
+  exit 0
+fi
 
 command -v dpkg-query >/dev/null || die 2 "this machine has no dpkg; install the equivalents of: ${packages[*]}"
 
