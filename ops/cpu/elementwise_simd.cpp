@@ -23,6 +23,13 @@ DUJIANG_INLINE void scatter(E e, typename E::Bits* p, std::ptrdiff_t step, Float
   store(e, buffer, v);
   for (std::ptrdiff_t i = 0; i < n; ++i) p[i * step] = buffer[i];
 }
+/// The same, as store_flushing.
+template <class E>
+DUJIANG_INLINE void scatter_flushing(E e, typename E::Bits* p, std::ptrdiff_t step, Floats v, std::ptrdiff_t n) {
+  typename E::Bits buffer[width];
+  store_flushing(e, buffer, v);
+  for (std::ptrdiff_t i = 0; i < n; ++i) p[i * step] = buffer[i];
+}
 
 template <int operands>
 bool all_unit(const Run& run) {
@@ -62,7 +69,7 @@ struct Multiply {
   DUJIANG_INLINE Floats apply(Floats a, Floats b) { return a * b; }
 };
 struct Swiglu {
-  DUJIANG_INLINE Floats apply(Floats gate, Floats up) { return gate / (1.0f + exp(-gate)) * up; }
+  DUJIANG_INLINE Floats apply(Floats gate, Floats up) { return gate * sigmoid(gate) * up; }
 };
 
 template <class Op, class X, class Y>
@@ -71,12 +78,12 @@ void binary(const Run& run) {
   auto* y = pointer<Y>(run, 2);
   std::ptrdiff_t i = 0;
   if (all_unit<3>(run))
-    for (; i + width <= run.n; i += width) store(Y{}, y + i, Op::apply(load(X{}, a + i), load(X{}, b + i)));
+    for (; i + width <= run.n; i += width) store_flushing(Y{}, y + i, Op::apply(load(X{}, a + i), load(X{}, b + i)));
   for (; i < run.n; i += width) {
     const std::ptrdiff_t n = run.n - i < width ? run.n - i : width;
     const Floats va = gather(X{}, a + i * run.step[0], run.step[0], n);
     const Floats vb = gather(X{}, b + i * run.step[1], run.step[1], n);
-    scatter(Y{}, y + i * run.step[2], run.step[2], Op::apply(va, vb), n);
+    scatter_flushing(Y{}, y + i * run.step[2], run.step[2], Op::apply(va, vb), n);
   }
 }
 
@@ -95,9 +102,8 @@ void scale(const Run& run) {
 }
 
 DUJIANG_INLINE void swiglu_gradient(Floats dy, Floats gate, Floats up, Floats& dgate, Floats& dup) {
-  const Floats sigmoid = 1.0f / (1.0f + exp(-gate));
-  const Floats silu = gate * sigmoid;
-  dgate = dy * up * (sigmoid + silu * (1.0f - sigmoid));
+  const Floats share = sigmoid(gate), silu = gate * share;
+  dgate = dy * up * (share + silu * (1.0f - share));
   dup = dy * silu;
 }
 
@@ -111,15 +117,15 @@ void swiglu_backward(const Run& run) {
   if (all_unit<5>(run))
     for (; i + width <= run.n; i += width) {
       swiglu_gradient(load(e, dy + i), load(e, gate + i), load(e, up + i), dg, du);
-      store(e, dgate + i, dg);
-      store(e, dup + i, du);
+      store_flushing(e, dgate + i, dg);
+      store_flushing(e, dup + i, du);
     }
   for (; i < run.n; i += width) {
     const std::ptrdiff_t n = run.n - i < width ? run.n - i : width;
     swiglu_gradient(gather(e, dy + i * run.step[0], run.step[0], n), gather(e, gate + i * run.step[1], run.step[1], n),
                     gather(e, up + i * run.step[2], run.step[2], n), dg, du);
-    scatter(e, dgate + i * run.step[3], run.step[3], dg, n);
-    scatter(e, dup + i * run.step[4], run.step[4], du, n);
+    scatter_flushing(e, dgate + i * run.step[3], run.step[3], dg, n);
+    scatter_flushing(e, dup + i * run.step[4], run.step[4], du, n);
   }
 }
 

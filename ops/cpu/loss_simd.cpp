@@ -8,16 +8,6 @@ namespace {
 constexpr float infinity = __builtin_inff();
 constexpr std::int64_t span = 64 * width;  // what is read twice in a row: stays in the first cache
 
-/// Gradients that are subnormal in bf16 may become zero.
-template <class E>
-DUJIANG_INLINE void store_gradient(E e, typename E::Bits* p, Floats v) {
-  store(e, p, v);
-}
-DUJIANG_INLINE void store_gradient(Bf16, std::uint16_t* p, Floats v) {
-  const Halves h = to_bf16_flushing(v);
-  std::memcpy(p, &h, sizeof h);
-}
-
 /// Vector i of n elements; lanes beyond are minus infinity.
 template <class E>
 DUJIANG_INLINE Floats logits_at(const typename E::Bits* x, std::int64_t i, std::int64_t n) {
@@ -55,12 +45,12 @@ DUJIANG_INLINE void total_of(const typename E::Bits* x, std::int64_t n, float& m
   total = sum(lane_total * factor);
 }
 
-/// Writes factor * 2^(x - most) over x, and zeros over padding.
+/// Writes factor * 2^(x - most) over x, and zeros over padding. What is subnormal in bf16 may become zero.
 template <class E>
 DUJIANG_INLINE void write_gradient(const LossRow& r, float most, Floats factor) {
   auto* x = static_cast<typename E::Bits*>(r.logits);
   std::int64_t i = 0;
-  for (; i + width <= r.valid; i += width) store_gradient(E{}, x + i, exp2(load(E{}, x + i) * log2_e - most) * factor);
+  for (; i + width <= r.valid; i += width) store_flushing(E{}, x + i, exp2(load(E{}, x + i) * log2_e - most) * factor);
   if (i < r.valid)
     store_some(E{}, x + i, exp2(load_some(E{}, x + i, r.valid - i) * log2_e - most) * factor, r.valid - i);
   std::memset(x + r.valid, 0, static_cast<std::size_t>(r.count - r.valid) * sizeof *x);

@@ -53,7 +53,7 @@ void forward(const NormRows& a) {
     const float r = reciprocal_deviation(squares, a.d, a.eps);
     a.rstd[row] = r;
     sweep(a.d, [&](std::ptrdiff_t i, auto lanes) {
-      store(e, y + i, load(e, x + i, lanes) * r * load(e, weight + i, lanes), lanes);
+      store_flushing(e, y + i, load(e, x + i, lanes) * r * load(e, weight + i, lanes), lanes);
     });
   }
 }
@@ -81,7 +81,7 @@ void backward(const NormBackwardRows& a) {
       Floats out = r * (g * load(e, weight + i, lanes) - xhat * mean);
       if (a.dweight != nullptr) store(F32{}, a.dweight + i, load(F32{}, a.dweight + i, lanes) + g * xhat, lanes);
       if (addend != nullptr) out += load(e, addend + i, lanes);
-      store(e, dx + i, out, lanes);
+      store_flushing(e, dx + i, out, lanes);
     });
   }
 }
@@ -114,8 +114,8 @@ void rope(const RopeRows& a) {
           high = high * r * load(e, weight + half + i, lanes);
         }
         const Floats c = load(F32{}, cosine + i, lanes), s = load(F32{}, sine + i, lanes);
-        store(e, y + i, low * c - high * s, lanes);
-        store(e, y + half + i, high * c + low * s, lanes);
+        store_flushing(e, y + i, low * c - high * s, lanes);
+        store_flushing(e, y + half + i, high * c + low * s, lanes);
       });
     }
   }
@@ -147,8 +147,8 @@ void rope_backward(const RopeRows& a) {
         sweep(half, [&](std::ptrdiff_t i, auto lanes) {
           Floats low, high;
           turn_back(i, lanes, low, high);
-          store(e, dx + i, low, lanes);
-          store(e, dx + half + i, high, lanes);
+          store_flushing(e, dx + i, low, lanes);
+          store_flushing(e, dx + half + i, high, lanes);
         });
         continue;
       }
@@ -169,8 +169,8 @@ void rope_backward(const RopeRows& a) {
           store(F32{}, dw, load(F32{}, dw, lanes) + low * xlow, lanes);
           store(F32{}, dw + half, load(F32{}, dw + half, lanes) + high * xhigh, lanes);
         }
-        store(e, dx + i, r * (low * load(e, weight + i, lanes) - xlow * mean), lanes);
-        store(e, dx + half + i, r * (high * load(e, weight + half + i, lanes) - xhigh * mean), lanes);
+        store_flushing(e, dx + i, r * (low * load(e, weight + i, lanes) - xlow * mean), lanes);
+        store_flushing(e, dx + half + i, r * (high * load(e, weight + half + i, lanes) - xhigh * mean), lanes);
       });
     }
   }

@@ -94,6 +94,15 @@ DUJIANG_INLINE void store(Bf16, std::uint16_t* p, Floats v) {
   const Halves h = to_bf16(v);
   std::memcpy(p, &h, sizeof h);
 }
+/// Where subnormals of bf16 don't matter.
+template <class E>
+DUJIANG_INLINE void store_flushing(E e, typename E::Bits* p, Floats v) {
+  store(e, p, v);
+}
+DUJIANG_INLINE void store_flushing(Bf16, std::uint16_t* p, Floats v) {
+  const Halves h = to_bf16_flushing(v);
+  std::memcpy(p, &h, sizeof h);
+}
 #if defined(__AVX512F__)
 DUJIANG_INLINE Floats load(F16, const std::uint16_t* p) {
   return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -187,6 +196,16 @@ template <class E>
 DUJIANG_INLINE void store(E e, typename E::Bits* p, Floats v, Some lanes) {
   store_some(e, p, v, lanes.n);
 }
+template <class E>
+DUJIANG_INLINE void store_flushing(E e, typename E::Bits* p, Floats v, All) {
+  store_flushing(e, p, v);
+}
+template <class E>
+DUJIANG_INLINE void store_flushing(E e, typename E::Bits* p, Floats v, Some lanes) {
+  typename E::Bits buffer[width];
+  store_flushing(e, buffer, v);
+  store_some(e, p, load(e, buffer), lanes.n);
+}
 /// step(i, lanes) for i = 0, width, ... below n.
 template <class Step>
 DUJIANG_INLINE void sweep(std::ptrdiff_t n, Step&& step) {
@@ -226,13 +245,17 @@ DUJIANG_INLINE float max(Floats v) {
   return best[0];
 }
 
-/// e^x to 2 ulp: 2^n * p(r) with the polynomial of Cephes' expf. Below -87.3 it is 0, above 88.7 it is infinity; NaN
-/// stays NaN.
-DUJIANG_INLINE Floats exp(Floats x) {
-  const Floats low = broadcast(-87.3f), high = broadcast(88.7f);
-  const Floats t = x < low ? low : (x > high ? high : x);
-  const Floats shift = broadcast(0x1.8p23f);
-  const Floats n = (t * 1.44269504088896341f + shift) - shift;
+/// 1 / (1 + e^-x) to 4 ulp above -87; below, where it is under 2e-38, no more than that. NaN stays NaN. e^-x is
+/// 2^n * p(r) with the polynomial of Cephes' expf.
+DUJIANG_INLINE Floats sigmoid(Floats x) {
+  const Floats low = broadcast(-87.0f), high = broadcast(87.0f), shift = broadcast(0x1.8p23f);
+#if defined(__AVX512F__)
+  // The second operand where one is NaN.
+  const Floats t = (Floats)_mm512_min_ps((__m512)high, _mm512_max_ps((__m512)low, (__m512)-x));
+#else
+  const Floats y = -x, above = low > y ? low : y, t = high < above ? high : above;
+#endif
+  const Floats shifted = t * 1.44269504088896341f + shift, n = shifted - shift;
   Floats r = t - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
   Floats p = broadcast(1.9875691500e-4f);
@@ -242,10 +265,7 @@ DUJIANG_INLINE Floats exp(Floats x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
-  const Ints e = __builtin_convertvector(n, Ints);
-  const Floats scaled = (Floats)((Ints)p + (e << 23));
-  const Floats infinity = broadcast(__builtin_inff());
-  return x != x ? x : (x < low ? Floats{} : (x > high ? infinity : scaled));
+  return 1.0f / (1.0f + (Floats)((Words)p + ((Words)shifted << 23)));
 }
 
 }  // namespace dujiang::ops::cpu::DUJIANG_ISA

@@ -197,7 +197,8 @@ DUJIANG_INLINE void unpack_columns(const float* from, Index ld, Index columns, I
 /// What happens to a product that is done.
 enum class Into { set, add, blend };  ///< c = factor * p; c += p; c = c * column[.] + p
 
-/// A product is read and written as elements of E, rounded once.
+/// A product is read and written as elements of E, rounded once; like those of what is multiplied, subnormals of bf16
+/// may become zero.
 template <class E = F32>
 struct Target {
   typename E::Bits* c;
@@ -206,16 +207,6 @@ struct Target {
   float factor = 1;
   const float* column = nullptr;
 };
-
-/// Products of bf16 are rounded as the instruction that multiplies them rounds.
-template <class E>
-DUJIANG_INLINE void store_product(E e, typename E::Bits* p, Floats v) {
-  store(e, p, v);
-}
-DUJIANG_INLINE void store_product(Bf16, std::uint16_t* p, Floats v) {
-  const Halves h = to_bf16_flushing(v);
-  std::memcpy(p, &h, sizeof h);
-}
 
 template <class C, int R, int V, class E>
 DUJIANG_INLINE void product_tile(const std::uint32_t* a, Index lda, const std::uint32_t* b, Index ldb, Index units,
@@ -243,14 +234,14 @@ DUJIANG_INLINE void product_tile(const std::uint32_t* a, Index lda, const std::u
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) store_product(E{}, c + r * ld + v * width, acc[r][v] * factor);
+        for (int v = 0; v < V; ++v) store_flushing(E{}, c + r * ld + v * width, acc[r][v] * factor);
       break;
     case Into::add:
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v)
-          store_product(E{}, c + r * ld + v * width, load(E{}, c + r * ld + v * width) + acc[r][v]);
+          store_flushing(E{}, c + r * ld + v * width, load(E{}, c + r * ld + v * width) + acc[r][v]);
       break;
     case Into::blend:
 #pragma GCC unroll 4
@@ -258,7 +249,7 @@ DUJIANG_INLINE void product_tile(const std::uint32_t* a, Index lda, const std::u
         const Floats f = load(F32{}, t.column + col + v * width);
 #pragma GCC unroll 12
         for (int r = 0; r < R; ++r)
-          store_product(E{}, c + r * ld + v * width, load(E{}, c + r * ld + v * width) * f + acc[r][v]);
+          store_flushing(E{}, c + r * ld + v * width, load(E{}, c + r * ld + v * width) * f + acc[r][v]);
       }
       break;
   }
