@@ -154,21 +154,25 @@ DUJIANG_INLINE void pack_row_units(Row row, Index rows, Index dim, std::uint32_t
 /// out[x][r] = element x of rows r * per_unit ...; stride ld >= rows / per_unit rounded up to width.
 template <class C, class Row>
 DUJIANG_INLINE void pack_column_units(Row row, Index rows, Index dim, std::uint32_t* out, Index ld) {
-  for (Index r = 0; r * C::per_unit < rows; r += width) {
-    for (Index x = 0; x < dim; x += width) {
-      Words v[width];
-      // The rows of the next round, as this one's are done with.
-      if (x % (64 / static_cast<Index>(sizeof(typename C::E::Bits))) == 0)
-        for (Index i = width * C::per_unit; i < min(2 * width * C::per_unit, rows - r * C::per_unit); ++i)
-          __builtin_prefetch(row(r * C::per_unit + i) + x);
+  constexpr Index round = width * C::per_unit, line = 64 / sizeof(typename C::E::Bits);
+  constexpr int blocks = static_cast<int>(line / width);  // that share cache lines: read together
+  for (Index first = 0; first < rows; first += round) {
+    for (Index x = 0; x < dim; x += line) {
+      for (Index r = first + round; r < min(first + 2 * round, rows); ++r)
+        if (const auto* ahead = row(r); ahead != nullptr) __builtin_prefetch(ahead + x, 0, 2);
+      Words v[blocks][width];
       for (int i = 0; i < width; ++i) {
-        const Index first = (r + i) * C::per_unit;
-        const auto* p = first < rows ? row(first) : nullptr;
-        const auto* next = C::per_unit > 1 && first + 1 < rows ? row(first + 1) : nullptr;
-        v[i] = p != nullptr ? C::across(p, next, x, dim) : Words{};
+        const Index r = first + i * C::per_unit;
+        const auto* p = r < rows ? row(r) : nullptr;
+        const auto* next = C::per_unit > 1 && r + 1 < rows ? row(r + 1) : nullptr;
+        for (int b = 0; b < blocks; ++b)
+          v[b][i] = p != nullptr && x + b * width < dim ? C::across(p, next, x + b * width, dim) : Words{};
       }
-      transpose(v);
-      for (Index i = 0; i < min(width, dim - x); ++i) store_words(out + (x + i) * ld + r, v[i]);
+      for (int b = 0; b < blocks; ++b) {
+        transpose(v[b]);
+        for (Index i = 0; i < min(width, dim - x - b * width); ++i)
+          store_words(out + (x + b * width + i) * ld + first / C::per_unit, v[b][i]);
+      }
     }
   }
 }
