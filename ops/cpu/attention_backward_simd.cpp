@@ -124,24 +124,22 @@ void one_block(const HeadGroup& h, Index first, const Scratch<C>& s, const Sums&
   // An even number of vectors where columns are summed over in pairs.
   const Index vectors = round_up((columns + width - 1) / width, C::per_unit);
   const Index units = (h.dim + C::per_unit - 1) / C::per_unit, wide = padded(h.dim);
-  const auto rows_of = [&](const HeadRows& rows) {
-    return [&h, &rows, first, columns](Index c) -> const typename E::Bits* {
-      return c < columns ? at_column<E>(rows, h, first + c) : nullptr;
-    };
-  };
-  pack_columns<C>(rows_of(h.q), vectors * width, h.dim, s.q, column_block);
-  pack_columns<C>(rows_of(h.d_o), vectors * width, h.dim, s.d_o, column_block);
-  pack_row_units<C>(rows_of(h.q), vectors * width, h.dim, s.q_rows, wide);
-  pack_row_units<C>(rows_of(h.d_o), vectors * width, h.dim, s.do_rows, wide);
+  const ColumnRows<E> q(h.q, h, first), d_o(h.d_o, h, first), o(h.o, h, first);
+  const ColumnRows<F32> lse(h.lse, h, first);
+  pack_columns<C>(q, vectors * width, h.dim, s.q, column_block);
+  pack_columns<C>(d_o, vectors * width, h.dim, s.d_o, column_block);
+  pack_row_units<C>(q, vectors * width, h.dim, s.q_rows, wide);
+  pack_row_units<C>(d_o, vectors * width, h.dim, s.do_rows, wide);
+  limits(h, first, s.limit);
   for (Index c = 0; c < vectors * width; ++c) {
     const bool real = c < columns;
-    s.limit[c] = static_cast<std::int32_t>(h.visible(first + min(c, columns - 1)));
-    s.lse[c] = real ? *at_column<F32>(h.lse, h, first + c) * log2_e : infinity;  // which makes p zero
-    s.delta[c] = real ? dot<E>(at_column<E>(h.o, h, first + c), at_column<E>(h.d_o, h, first + c), h.dim) : 0;
+    s.lse[c] = real ? *lse(c) * log2_e : infinity;  // which makes p zero
+    s.delta[c] = real ? dot<E>(o(c), d_o(c), h.dim) : 0;
     s.factor[c] = h.scale;
   }
 
-  for (const HeadRows* rows : {&h.q, &h.d_o, &h.o}) prefetch_columns<E>(*rows, h, first + column_block);
+  if (first + column_block < h.columns())
+    for (const HeadRows* rows : {&h.q, &h.d_o, &h.o}) prefetch_columns<E>(*rows, h, first + column_block);
 
   const Index all_see = h.visible(first), end = h.visible(first + columns - 1), ld = key_ld<C>(h.dim);
   for (Index key = 0; key < end; key += key_tile) {
@@ -161,8 +159,7 @@ void one_block(const HeadGroup& h, Index first, const Scratch<C>& s, const Sums&
                transposed_ld<C>, s.ds_columns, column_block,
                Target<>{.c = s.dq, .ld = column_block, .into = key == 0 ? Into::set : Into::add});
   }
-  unpack_columns<E>(s.dq, column_block, columns, h.dim, s.factor,
-                    [&](Index c) { return at_column<E>(h.dq, h, first + c); });
+  unpack_columns<E>(s.dq, column_block, columns, h.dim, s.factor, ColumnRows<E>(h.dq, h, first));
 }
 
 template <class C>

@@ -127,12 +127,11 @@ template <class E>
 void finish(const HeadGroup& h, Index first, const Outcome& outcome) {
   const Index columns = min(column_block, h.columns() - first);
   if (h.lse.data != nullptr) {
-    for (Index c = 0; c < columns; ++c)
-      *at_column<F32>(h.lse, h, first + c) = outcome.most[c] * ln_2 + __builtin_logf(outcome.total[c]);
+    const ColumnRows<F32> lse(h.lse, h, first);
+    for (Index c = 0; c < columns; ++c) *lse(c) = outcome.most[c] * ln_2 + __builtin_logf(outcome.total[c]);
   }
   for (Index c = 0; c < columns; ++c) outcome.total[c] = 1 / outcome.total[c];
-  unpack_columns<E>(outcome.o, column_block, columns, h.dim, outcome.total,
-                    [&](Index c) { return at_column<E>(h.o, h, first + c); });
+  unpack_columns<E>(outcome.o, column_block, columns, h.dim, outcome.total, ColumnRows<E>(h.o, h, first));
 }
 
 template <class C>
@@ -148,10 +147,9 @@ void block(const HeadGroup& h, std::int64_t first, std::int64_t key_begin, std::
   const Index columns = min(column_block, h.columns() - first);
   const Index vectors = (columns + width - 1) / width;
   const Index units = (h.dim + C::per_unit - 1) / C::per_unit;
-  pack_columns<C>([&](Index c) -> const typename E::Bits* { return at_column<E>(h.q, h, first + c); }, columns, h.dim,
-                  s.q, column_block);
+  pack_columns<C>(ColumnRows<E>(h.q, h, first), columns, h.dim, s.q, column_block);
+  limits(h, first, s.limit);
   for (Index c = 0; c < vectors * width; ++c) {
-    s.limit[c] = static_cast<std::int32_t>(h.visible(first + min(c, columns - 1)));
     s.outcome.most[c] = -infinity;
     s.outcome.total[c] = 0;
   }

@@ -19,18 +19,44 @@ template <class E>
 DUJIANG_INLINE typename E::Bits* at(const HeadRows& rows, Index row, Index head = 0) {
   return static_cast<typename E::Bits*>(rows.data) + row * rows.row_stride + head * rows.head_stride;
 }
-/// The row of column c.
+/// The rows of columns from `first` on, without a division for each; null beyond the last.
 template <class E>
-DUJIANG_INLINE typename E::Bits* at_column(const HeadRows& rows, const HeadGroup& h, Index c) {
-  return at<E>(rows, c / h.group, c % h.group);
+class ColumnRows {
+ public:
+  [[gnu::always_inline]] ColumnRows(const HeadRows& rows, const HeadGroup& h, Index first) {
+    Index query = first / h.group, head = first % h.group;
+    const Index count = min(column_block, h.columns() - first);
+    for (Index c = 0; c < column_block; ++c) {
+      at_[c] = c < count ? at<E>(rows, query, head) : nullptr;
+      if (++head < h.group) continue;
+      head = 0;
+      ++query;
+    }
+  }
+  [[gnu::always_inline]] typename E::Bits* operator()(Index c) const { return at_[c]; }
+
+ private:
+  typename E::Bits* at_[column_block];
+};
+
+/// How many keys each column from `first` on sees; those beyond the last, as many as it does.
+DUJIANG_INLINE void limits(const HeadGroup& h, Index first, std::int32_t* limit) {
+  const Index last = h.visible(min(first + column_block, h.columns()) - 1);
+  Index sees = h.visible(first), head = first % h.group;
+  for (Index c = 0; c < column_block; ++c) {
+    limit[c] = static_cast<std::int32_t>(min(sees, last));
+    if (++head < h.group) continue;
+    head = 0;
+    ++sees;
+  }
 }
 
 /// Brings the rows of a block of columns near, ahead of their use.
 template <class E>
 DUJIANG_INLINE void prefetch_columns(const HeadRows& rows, const HeadGroup& h, Index first) {
-  const Index end = min(first + column_block, h.columns());
-  for (Index c = first; c < end; ++c) {
-    const auto* p = reinterpret_cast<const char*>(at_column<E>(rows, h, c));
+  const ColumnRows<E> row(rows, h, first);
+  for (Index c = 0; c < column_block && row(c) != nullptr; ++c) {
+    const auto* p = reinterpret_cast<const char*>(row(c));
     for (Index byte = 0; byte < h.dim * static_cast<Index>(sizeof(typename E::Bits)); byte += 64)
       __builtin_prefetch(p + byte);
   }
