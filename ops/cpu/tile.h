@@ -12,46 +12,42 @@ namespace dujiang::ops::cpu::DUJIANG_ISA {
 
 using Index = std::int64_t;
 
-DUJIANG_INLINE Index min(Index a, Index b) { return a < b ? a : b; }
+DUJIANG_INLINE Index min(Index a, Index b) {
+  return a < b ? a : b;
+}
 DUJIANG_INLINE Index round_up(Index n, Index to) {
   return (n + to - 1) / to * to;
 }
 
-DUJIANG_INLINE Words load_words(const std::uint32_t *p) {
+DUJIANG_INLINE Words load_words(const std::uint32_t* p) {
   Words w;
   std::memcpy(&w, p, sizeof w);
   return w;
 }
-DUJIANG_INLINE void store_words(std::uint32_t *p, Words w) {
+DUJIANG_INLINE void store_words(std::uint32_t* p, Words w) {
   std::memcpy(p, &w, sizeof w);
 }
-DUJIANG_INLINE Words broadcast_word(const std::uint32_t *p) {
+DUJIANG_INLINE Words broadcast_word(const std::uint32_t* p) {
   return Words{} + *p;
 }
 
 /// Element type E multiplied as f32.
-template <class Element> struct Wide {
+template <class Element>
+struct Wide {
   using E = Element;
   static constexpr int per_unit = 1;
 
   /// acc + a * b for each lane, unit by unit.
-  DUJIANG_INLINE Floats multiply_add(Words a, Words b, Floats acc) {
-    return (Floats)a * (Floats)b + acc;
-  }
+  DUJIANG_INLINE Floats multiply_add(Words a, Words b, Floats acc) { return (Floats)a * (Floats)b + acc; }
   /// Units x .. x + width along a row of n elements; zero beyond.
-  DUJIANG_INLINE Words along(const typename E::Bits *row, Index x, Index n) {
-    return (Words)(n - x >= width ? load(E{}, row + x)
-                                  : load_some(E{}, row + x, n - x));
+  DUJIANG_INLINE Words along(const typename E::Bits* row, Index x, Index n) {
+    return (Words)(n - x >= width ? load(E{}, row + x) : load_some(E{}, row + x, n - x));
   }
   /// The units of a cache line of elements from x on that pair neighbouring
   /// rows: of `row` alone here. Zero beyond n.
-  static constexpr int line =
-      64 / sizeof(typename E::Bits) / width; ///< vectors of them
-  DUJIANG_INLINE void across(const typename E::Bits *row,
-                             const typename E::Bits *, Index x, Index n,
-                             Words *v) {
-    for (int i = 0; i < line; ++i)
-      v[i] = x + i * width < n ? along(row, x + i * width, n) : Words{};
+  static constexpr int line = 64 / sizeof(typename E::Bits) / width;  ///< vectors of them
+  DUJIANG_INLINE void across(const typename E::Bits* row, const typename E::Bits*, Index x, Index n, Words* v) {
+    for (int i = 0; i < line; ++i) v[i] = x + i * width < n ? along(row, x + i * width, n) : Words{};
   }
 };
 
@@ -64,7 +60,7 @@ struct Pairs {
   DUJIANG_INLINE Floats multiply_add(Words a, Words b, Floats acc) {
     return (Floats)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
   }
-  DUJIANG_INLINE Words along(const std::uint16_t *row, Index x, Index n) {
+  DUJIANG_INLINE Words along(const std::uint16_t* row, Index x, Index n) {
     Words w{};
     if (n - 2 * x >= 2 * width)
       std::memcpy(&w, row + 2 * x, sizeof w);
@@ -73,95 +69,78 @@ struct Pairs {
     return w;
   }
   static constexpr int line = 2;
-  DUJIANG_INLINE __m512i some(const std::uint16_t *row, Index x, Index n) {
-    if (row == nullptr)
-      return __m512i{};
-    if (n - x >= 2 * width)
-      return _mm512_loadu_si512(row + x);
+  DUJIANG_INLINE __m512i some(const std::uint16_t* row, Index x, Index n) {
+    if (row == nullptr) return __m512i{};
+    if (n - x >= 2 * width) return _mm512_loadu_si512(row + x);
     return _mm512_maskz_loadu_epi16((1u << (n - x)) - 1, row + x);
   }
-  DUJIANG_INLINE void across(const std::uint16_t *row,
-                             const std::uint16_t *next, Index x, Index n,
-                             Words *v) {
-    const __m512i order = _mm512_set_epi16(
-        47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38,
-        6, 37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+  DUJIANG_INLINE void across(const std::uint16_t* row, const std::uint16_t* next, Index x, Index n, Words* v) {
+    const __m512i order = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6,
+                                           37, 5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
     const __m512i low = some(row, x, n), high = some(next, x, n);
     v[0] = (Words)_mm512_permutex2var_epi16(low, order, high);
-    v[1] = (Words)_mm512_permutex2var_epi16(
-        low, _mm512_add_epi16(order, _mm512_set1_epi16(16)), high);
+    v[1] = (Words)_mm512_permutex2var_epi16(low, _mm512_add_epi16(order, _mm512_set1_epi16(16)), high);
   }
   /// The pairs (low[i], high[i]).
   DUJIANG_INLINE Words pair(Floats low, Floats high) {
-    const __m512i order = _mm512_set_epi16(
-        31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22,
-        6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     return (Words)_mm512_permutexvar_epi16(order, (__m512i)join(low, high));
   }
   /// The pairs (a[0], a[1]), ..., (b[0], b[1]), ...
-  DUJIANG_INLINE Words join(Floats a, Floats b) {
-    return (Words)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
-  }
+  DUJIANG_INLINE Words join(Floats a, Floats b) { return (Words)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a); }
 };
 #endif
 
-template <int step> DUJIANG_INLINE void swap_blocks(Words *v) {
+template <int step>
+DUJIANG_INLINE void swap_blocks(Words* v) {
   Words low, high;
 #pragma GCC unroll 16
   for (int lane = 0; lane < width; ++lane) {
-    low[lane] =
-        static_cast<std::uint32_t>(lane & step ? lane - step + width : lane);
-    high[lane] =
-        static_cast<std::uint32_t>(lane & step ? lane + width : lane + step);
+    low[lane] = static_cast<std::uint32_t>(lane & step ? lane - step + width : lane);
+    high[lane] = static_cast<std::uint32_t>(lane & step ? lane + width : lane + step);
   }
 #pragma GCC unroll 16
   for (int i = 0; i < width; ++i) {
-    if (i & step)
-      continue;
+    if (i & step) continue;
     const Words a = v[i], b = v[i + step];
     v[i] = __builtin_shuffle(a, b, low);
     v[i + step] = __builtin_shuffle(a, b, high);
   }
 }
 /// Transposes a width x width matrix of words.
-DUJIANG_INLINE void transpose(Words *v) {
+DUJIANG_INLINE void transpose(Words* v) {
   swap_blocks<1>(v);
   swap_blocks<2>(v);
-  if constexpr (width > 4)
-    swap_blocks<4>(v);
-  if constexpr (width > 8)
-    swap_blocks<8>(v);
+  if constexpr (width > 4) swap_blocks<4>(v);
+  if constexpr (width > 8) swap_blocks<8>(v);
 }
 
 /// out[r][u] = unit u along row r, for r < rows; stride `ld` >= the row's units
 /// rounded up to width. row(r) is null beyond the last row.
 template <class C, class Row>
-DUJIANG_INLINE void pack_rows(Row row, Index rows, Index dim,
-                              std::uint32_t *out, Index ld) {
+DUJIANG_INLINE void pack_rows(Row row, Index rows, Index dim, std::uint32_t* out, Index ld) {
   const Index units = (dim + C::per_unit - 1) / C::per_unit;
   for (Index r = 0; r < rows; ++r) {
-    const auto *p = row(r);
+    const auto* p = row(r);
     for (Index u = 0; u < units; u += width)
-      store_words(out + r * ld + u,
-                  p != nullptr ? C::along(p, u, dim) : Words{});
+      store_words(out + r * ld + u, p != nullptr ? C::along(p, u, dim) : Words{});
   }
 }
 
 /// out[u][r] = unit u along row r; stride ld >= rows rounded up to width.
 template <class C, class Row>
-DUJIANG_INLINE void pack_columns(Row row, Index rows, Index dim,
-                                 std::uint32_t *out, Index ld) {
+DUJIANG_INLINE void pack_columns(Row row, Index rows, Index dim, std::uint32_t* out, Index ld) {
   const Index units = (dim + C::per_unit - 1) / C::per_unit;
   for (Index r = 0; r < rows; r += width) {
     for (Index u = 0; u < units; u += width) {
       Words v[width];
       for (int i = 0; i < width; ++i) {
-        const auto *p = r + i < rows ? row(r + i) : nullptr;
+        const auto* p = r + i < rows ? row(r + i) : nullptr;
         v[i] = p != nullptr ? C::along(p, u, dim) : Words{};
       }
       transpose(v);
-      for (Index i = 0; i < min(width, units - u); ++i)
-        store_words(out + (u + i) * ld + r, v[i]);
+      for (Index i = 0; i < min(width, units - u); ++i) store_words(out + (u + i) * ld + r, v[i]);
     }
   }
 }
@@ -169,15 +148,13 @@ DUJIANG_INLINE void pack_columns(Row row, Index rows, Index dim,
 /// out[r][x] = element x of rows r * per_unit ...; stride ld >= dim rounded up
 /// to width.
 template <class C, class Row>
-DUJIANG_INLINE void pack_row_units(Row row, Index rows, Index dim,
-                                   std::uint32_t *out, Index ld) {
+DUJIANG_INLINE void pack_row_units(Row row, Index rows, Index dim, std::uint32_t* out, Index ld) {
   for (Index r = 0; r < rows; r += C::per_unit) {
-    const auto *p = row(r);
-    const auto *next = C::per_unit > 1 && r + 1 < rows ? row(r + 1) : nullptr;
+    const auto* p = row(r);
+    const auto* next = C::per_unit > 1 && r + 1 < rows ? row(r + 1) : nullptr;
     for (Index x = 0; x < dim; x += C::line * width) {
       Words v[C::line] = {};
-      if (p != nullptr)
-        C::across(p, next, x, dim, v);
+      if (p != nullptr) C::across(p, next, x, dim, v);
       for (Index i = 0; i < C::line && x + i * width < dim; ++i)
         store_words(out + r / C::per_unit * ld + x + i * width, v[i]);
     }
@@ -187,31 +164,25 @@ DUJIANG_INLINE void pack_row_units(Row row, Index rows, Index dim,
 /// out[x][r] = element x of rows r * per_unit ...; stride ld >= rows / per_unit
 /// rounded up to width.
 template <class C, class Row>
-DUJIANG_INLINE void pack_column_units(Row row, Index rows, Index dim,
-                                      std::uint32_t *out, Index ld) {
+DUJIANG_INLINE void pack_column_units(Row row, Index rows, Index dim, std::uint32_t* out, Index ld) {
   constexpr Index round = width * C::per_unit;
   for (Index first = 0; first < rows; first += round) {
     for (Index x = 0; x < dim; x += C::line * width) {
       for (Index r = first + round; r < min(first + 2 * round, rows); ++r)
-        if (const auto *ahead = row(r); ahead != nullptr)
-          __builtin_prefetch(ahead + x, 0, 2);
+        if (const auto* ahead = row(r); ahead != nullptr) __builtin_prefetch(ahead + x, 0, 2);
       Words v[C::line][width];
       for (int i = 0; i < width; ++i) {
         const Index r = first + i * C::per_unit;
-        const auto *p = r < rows ? row(r) : nullptr;
-        const auto *next =
-            C::per_unit > 1 && r + 1 < rows ? row(r + 1) : nullptr;
+        const auto* p = r < rows ? row(r) : nullptr;
+        const auto* next = C::per_unit > 1 && r + 1 < rows ? row(r + 1) : nullptr;
         Words line[C::line] = {};
-        if (p != nullptr)
-          C::across(p, next, x, dim, line);
-        for (int b = 0; b < C::line; ++b)
-          v[b][i] = line[b];
+        if (p != nullptr) C::across(p, next, x, dim, line);
+        for (int b = 0; b < C::line; ++b) v[b][i] = line[b];
       }
       for (int b = 0; b < C::line; ++b) {
         transpose(v[b]);
         for (Index i = 0; i < min(width, dim - x - b * width); ++i)
-          store_words(out + (x + b * width + i) * ld + first / C::per_unit,
-                      v[b][i]);
+          store_words(out + (x + b * width + i) * ld + first / C::per_unit, v[b][i]);
       }
     }
   }
@@ -220,18 +191,16 @@ DUJIANG_INLINE void pack_column_units(Row row, Index rows, Index dim,
 /// Rows of E from their transpose: row(c)[x] = from[x][c] * factor[c], for
 /// columns c < columns and x < dim.
 template <class E, class Row>
-DUJIANG_INLINE void unpack_columns(const float *from, Index ld, Index columns,
-                                   Index dim, const float *factor, Row row) {
+DUJIANG_INLINE void unpack_columns(const float* from, Index ld, Index columns, Index dim, const float* factor,
+                                   Row row) {
   for (Index c = 0; c < columns; c += width) {
     const Floats f = load(F32{}, factor + c);
     for (Index x = 0; x < dim; x += width) {
       Words v[width];
-      for (int i = 0; i < width; ++i)
-        v[i] = x + i < dim ? (Words)(load(F32{}, from + (x + i) * ld + c) * f)
-                           : Words{};
+      for (int i = 0; i < width; ++i) v[i] = x + i < dim ? (Words)(load(F32{}, from + (x + i) * ld + c) * f) : Words{};
       transpose(v);
       for (Index i = 0; i < min(width, columns - c); ++i) {
-        auto *p = row(c + i) + x;
+        auto* p = row(c + i) + x;
         if (dim - x >= width)
           store(E{}, p, (Floats)v[i]);
         else
@@ -242,114 +211,91 @@ DUJIANG_INLINE void unpack_columns(const float *from, Index ld, Index columns,
 }
 
 /// What happens to a product that is done.
-enum class Into {
-  set,
-  add,
-  blend
-}; ///< c = factor * p; c += p; c = c * column[.] + p
+enum class Into { set, add, blend };  ///< c = factor * p; c += p; c = c * column[.] + p
 
 /// A product is read and written as elements of E, rounded once; like those of
 /// what is multiplied, subnormals of bf16 may become zero.
-template <class E = F32> struct Target {
-  typename E::Bits *c;
+template <class E = F32>
+struct Target {
+  typename E::Bits* c;
   Index ld;
   Into into;
   float factor = 1;
-  const float *column = nullptr;
+  const float* column = nullptr;
 };
 
 template <class C, int R, int V, class E>
-DUJIANG_INLINE void product_tile(const std::uint32_t *a, Index lda,
-                                 const std::uint32_t *b, Index ldb, Index units,
-                                 const Target<E> &t, Index row, Index col) {
-  const Index ld =
-      t.ld; // a copy: the compiler must take t for overwritten by the stores
-  auto *const c = t.c + row * ld + col;
-  if (t.into == Into::add) // on its way while the sums are made
+DUJIANG_INLINE void product_tile(const std::uint32_t* a, Index lda, const std::uint32_t* b, Index ldb, Index units,
+                                 const Target<E>& t, Index row, Index col) {
+  const Index ld = t.ld;  // a copy: the compiler must take t for overwritten by the stores
+  auto* const c = t.c + row * ld + col;
+  if (t.into == Into::add)  // on its way while the sums are made
     for (int r = 0; r < R; ++r)
-      for (int v = 0; v < V; ++v)
-        __builtin_prefetch(c + r * ld + v * width, 1);
+      for (int v = 0; v < V; ++v) __builtin_prefetch(c + r * ld + v * width, 1);
   Floats acc[R][V] = {};
   for (Index k = 0; k < units; ++k) {
     Words bk[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v)
-      bk[v] = load_words(b + k * ldb + v * width);
+    for (int v = 0; v < V; ++v) bk[v] = load_words(b + k * ldb + v * width);
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
       const Words ar = broadcast_word(a + r * lda + k);
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v)
-        acc[r][v] = C::multiply_add(ar, bk[v], acc[r][v]);
+      for (int v = 0; v < V; ++v) acc[r][v] = C::multiply_add(ar, bk[v], acc[r][v]);
     }
   }
   const float factor = t.factor;
   switch (t.into) {
-  case Into::set:
-#pragma GCC unroll 12
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v)
-        store_flushing(E{}, c + r * ld + v * width, acc[r][v] * factor);
-    break;
-  case Into::add:
-#pragma GCC unroll 12
-    for (int r = 0; r < R; ++r)
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v)
-        store_flushing(E{}, c + r * ld + v * width,
-                       load(E{}, c + r * ld + v * width) + acc[r][v]);
-    break;
-  case Into::blend:
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) {
-      const Floats f = load(F32{}, t.column + col + v * width);
+    case Into::set:
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r)
-        store_flushing(E{}, c + r * ld + v * width,
-                       load(E{}, c + r * ld + v * width) * f + acc[r][v]);
-    }
-    break;
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) store_flushing(E{}, c + r * ld + v * width, acc[r][v] * factor);
+      break;
+    case Into::add:
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v)
+          store_flushing(E{}, c + r * ld + v * width, load(E{}, c + r * ld + v * width) + acc[r][v]);
+      break;
+    case Into::blend:
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) {
+        const Floats f = load(F32{}, t.column + col + v * width);
+#pragma GCC unroll 12
+        for (int r = 0; r < R; ++r)
+          store_flushing(E{}, c + r * ld + v * width, load(E{}, c + r * ld + v * width) * f + acc[r][v]);
+      }
+      break;
   }
 }
 
 /// The rows of one panel of V vectors. Tall enough to hide the latency of the
 /// multiply-add, within the registers.
 template <class C, int V, class E>
-static void product_panel(Index rows, const std::uint32_t *a, Index lda,
-                          const std::uint32_t *b, Index ldb, Index units,
-                          const Target<E> &t, Index col) {
+static void product_panel(Index rows, const std::uint32_t* a, Index lda, const std::uint32_t* b, Index ldb, Index units,
+                          const Target<E>& t, Index col) {
   constexpr int tall = (width == 16 && V <= 2) || V == 1 ? 12 : 6;
   Index r = 0;
-  for (; r + tall <= rows; r += tall)
-    product_tile<C, tall, V>(a + r * lda, lda, b, ldb, units, t, r, col);
-  for (; r + 4 <= rows; r += 4)
-    product_tile<C, 4, V>(a + r * lda, lda, b, ldb, units, t, r, col);
-  for (; r < rows; ++r)
-    product_tile<C, 1, V>(a + r * lda, lda, b, ldb, units, t, r, col);
+  for (; r + tall <= rows; r += tall) product_tile<C, tall, V>(a + r * lda, lda, b, ldb, units, t, r, col);
+  for (; r + 4 <= rows; r += 4) product_tile<C, 4, V>(a + r * lda, lda, b, ldb, units, t, r, col);
+  for (; r < rows; ++r) product_tile<C, 1, V>(a + r * lda, lda, b, ldb, units, t, r, col);
 }
 
 /// p[row][col] = sum over k < units of a[row][k] . b[k][col], for `vectors`
 /// vectors of columns.
 template <class C, class E>
-static void product(Index rows, Index vectors, Index units,
-                    const std::uint32_t *a, Index lda, const std::uint32_t *b,
-                    Index ldb, const Target<E> &t) {
+static void product(Index rows, Index vectors, Index units, const std::uint32_t* a, Index lda, const std::uint32_t* b,
+                    Index ldb, const Target<E>& t) {
   constexpr int wide = width == 16 ? 4 : 2;
   Index v = 0;
-  for (; v + wide <= vectors; v += wide)
-    product_panel<C, wide>(rows, a, lda, b + v * width, ldb, units, t,
-                           v * width);
+  for (; v + wide <= vectors; v += wide) product_panel<C, wide>(rows, a, lda, b + v * width, ldb, units, t, v * width);
   if constexpr (wide > 3)
-    if (v + 3 == vectors)
-      return product_panel<C, 3>(rows, a, lda, b + v * width, ldb, units, t,
-                                 v * width);
+    if (v + 3 == vectors) return product_panel<C, 3>(rows, a, lda, b + v * width, ldb, units, t, v * width);
   if constexpr (wide > 2)
-    if (v + 2 == vectors)
-      return product_panel<C, 2>(rows, a, lda, b + v * width, ldb, units, t,
-                                 v * width);
-  if (v + 1 == vectors)
-    product_panel<C, 1>(rows, a, lda, b + v * width, ldb, units, t, v * width);
+    if (v + 2 == vectors) return product_panel<C, 2>(rows, a, lda, b + v * width, ldb, units, t, v * width);
+  if (v + 1 == vectors) product_panel<C, 1>(rows, a, lda, b + v * width, ldb, units, t, v * width);
 }
 
 namespace {
@@ -357,20 +303,20 @@ namespace {
 /// Hands out pieces of scratch memory, each aligned to 64 bytes. Started at
 /// null it measures.
 class Arena {
-public:
-  explicit Arena(void *memory) : memory_(static_cast<char *>(memory)) {}
-  template <class T> T *take(Index count) {
-    T *p =
-        memory_ != nullptr ? reinterpret_cast<T *>(memory_ + used_) : nullptr;
+ public:
+  explicit Arena(void* memory) : memory_(static_cast<char*>(memory)) {}
+  template <class T>
+  T* take(Index count) {
+    T* p = memory_ != nullptr ? reinterpret_cast<T*>(memory_ + used_) : nullptr;
     used_ += round_up(count * static_cast<Index>(sizeof(T)), 64);
     return p;
   }
   Index used() const { return used_; }
 
-private:
-  char *memory_;
+ private:
+  char* memory_;
   Index used_ = 0;
 };
 
-} // namespace
-} // namespace dujiang::ops::cpu::DUJIANG_ISA
+}  // namespace
+}  // namespace dujiang::ops::cpu::DUJIANG_ISA
