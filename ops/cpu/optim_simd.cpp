@@ -33,16 +33,11 @@ struct Whole {
   }
 };
 // So too, with a copy in f16:
-struct Copied {
-  float* p;
+struct Copied : Whole {
   std::uint16_t* copy;
   template <class Lanes>
-  Floats get(std::ptrdiff_t i, Lanes lanes) const {
-    return load(F32{}, p + i, lanes);
-  }
-  template <class Lanes>
   void put(std::ptrdiff_t i, Floats v, Lanes lanes) const {
-    store(F32{}, p + i, v, lanes);
+    Whole::put(i, v, lanes);
     store(F16{}, copy + i, v, lanes);
   }
 };
@@ -83,7 +78,7 @@ void adamw_split(const AdamwRange& a) {
   update(a, Split{static_cast<std::uint16_t*>(a.param), static_cast<std::uint16_t*>(a.master)});
 }
 void adamw_copied(const AdamwRange& a) {
-  update(a, Copied{static_cast<float*>(a.master), static_cast<std::uint16_t*>(a.param)});
+  update(a, Copied{{static_cast<float*>(a.master)}, static_cast<std::uint16_t*>(a.param)});
 }
 
 void split_f32(const float* x, std::uint16_t* high, std::uint16_t* low, std::ptrdiff_t n) {

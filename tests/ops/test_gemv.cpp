@@ -14,14 +14,6 @@ namespace {
 
 Stream cpu{Device{}};
 
-Array absolute(const View& view) {
-  Array array = clone(view, Dtype::f64);
-  auto v = values(view);
-  for (double& x : v) x = std::abs(x);
-  assign(array, v);
-  return array;
-}
-
 /// x [m, k] times the transpose of weight [n, k], the way that models keep it.
 void multiply(const View& x, const View& weight, const View& y, bool accumulate) {
   ops::matmul(cpu, x, weight.transposed(0, 1), y, accumulate);

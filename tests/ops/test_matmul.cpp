@@ -18,14 +18,6 @@ namespace {
 
 Stream cpu{Device{}};
 
-Array absolute(const View& view) {
-  Array array = clone(view, Dtype::f64);
-  auto v = values(view);
-  for (double& x : v) x = std::abs(x);
-  assign(array, v);
-  return array;
-}
-
 /// Runs the kernel, or `product`, on a, b, c and compares: c's old value is one more term of each sum, which is rounded
 /// once.
 void check_product(const View& a, const View& b, const View& c, bool accumulate, const std::string& what,

@@ -21,13 +21,14 @@ inline double roundoff(Dtype dtype) {
       return 0x1p-53;
   }
 }
-/// Half the smallest positive number: what rounding may lose besides, near zero.
+/// Half the smallest positive number: what rounding may lose besides, near zero. In bf16 what is subnormal may become
+/// zero.
 inline double underflow(Dtype dtype) {
   switch (dtype) {
     case Dtype::f16:
       return 0x1p-25;
     case Dtype::bf16:
-      return 0x1p-134;
+      return 0x1p-126;
     default:
       return 0x1p-150;
   }

@@ -137,6 +137,15 @@ inline Array clone(const View& from) {
   return clone(from, from.dtype);
 }
 
+/// The magnitudes, in f64.
+inline Array absolute(const View& from) {
+  Array array = clone(from, Dtype::f64);
+  auto v = values(from);
+  for (double& x : v) x = std::abs(x);
+  assign(array, v);
+  return array;
+}
+
 /// One failed check, naming the worst element, unless all lie within the bound. NaN and infinity match only their like.
 inline void check_close(const View& actual, const View& expected, const Bound& bound, const std::string& what) {
   BOOST_TEST_REQUIRE((actual.shape == expected.shape), what << ": shapes differ");
