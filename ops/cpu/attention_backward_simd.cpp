@@ -221,10 +221,6 @@ constexpr AttentionBackward backward = {.scratch_bytes = scratch_bytes<C>,
 
 }  // namespace
 
-#if defined(__AVX512BF16__)
-const AttentionBackwards attention_backwards = {{backward<Wide<F32>>, backward<Pairs>, backward<Wide<F16>>}};
-#else
-const AttentionBackwards attention_backwards = {{backward<Wide<F32>>, backward<Wide<Bf16>>, backward<Wide<F16>>}};
-#endif
+const AttentionBackwards attention_backwards = {{backward<Wide<F32>>, backward<OfBf16>, backward<Wide<F16>>}};
 
 }  // namespace dujiang::ops::cpu::DUJIANG_ISA

@@ -217,10 +217,6 @@ constexpr AttentionForward forward = {.tile_bytes = tile_bytes<C>,
 
 }  // namespace
 
-#if defined(__AVX512BF16__)
-const AttentionForwards attention_forwards = {{forward<Wide<F32>>, forward<Pairs>, forward<Wide<F16>>}};
-#else
-const AttentionForwards attention_forwards = {{forward<Wide<F32>>, forward<Wide<Bf16>>, forward<Wide<F16>>}};
-#endif
+const AttentionForwards attention_forwards = {{forward<Wide<F32>>, forward<OfBf16>, forward<Wide<F16>>}};
 
 }  // namespace dujiang::ops::cpu::DUJIANG_ISA

@@ -124,12 +124,6 @@ constexpr TiledGemm gemm = {.panel_words = panel_words<C>,
                             .pack = pack<C>,
                             .multiply = multiply<C, Out>};
 
-#if defined(__AVX512BF16__)
-using OfBf16 = Pairs;
-#else
-using OfBf16 = Wide<Bf16>;
-#endif
-
 }  // namespace
 
 const TiledGemms tiled_gemms = {.into_same = {gemm<Wide<F32>, F32>, gemm<OfBf16, Bf16>, gemm<Wide<F16>, F16>},

@@ -1,10 +1,8 @@
 #pragma once
 // Packing and small matrix products. For *_simd.cpp files only.
 //
-// Products take units: a float, or where the set multiplies bf16 pairs
-// (vdpbf16ps) two neighbours along the summed axis in 32 bits. So a packed
-// operand is a matrix of 32-bit units, and one transposition serves all of
-// them.
+// Products take units: a float, or where the set multiplies bf16 pairs (vdpbf16ps) two neighbours along the summed
+// axis in 32 bits. So a packed operand is a matrix of 32-bit units, and one transposition serves all of them.
 
 #include "ops/cpu/simd.h"
 
@@ -43,8 +41,7 @@ struct Wide {
   DUJIANG_INLINE Words along(const typename E::Bits* row, Index x, Index n) {
     return (Words)(n - x >= width ? load(E{}, row + x) : load_some(E{}, row + x, n - x));
   }
-  /// The units of a cache line of elements from x on that pair neighbouring
-  /// rows: of `row` alone here. Zero beyond n.
+  /// The units of a cache line of elements from x on that pair neighbouring rows: of `row` alone here. Zero beyond n.
   static constexpr int line = 64 / sizeof(typename E::Bits) / width;  ///< vectors of them
   DUJIANG_INLINE void across(const typename E::Bits* row, const typename E::Bits*, Index x, Index n, Words* v) {
     for (int i = 0; i < line; ++i) v[i] = x + i * width < n ? along(row, x + i * width, n) : Words{};
@@ -92,6 +89,13 @@ struct Pairs {
 };
 #endif
 
+/// How this set multiplies bf16.
+#if defined(__AVX512BF16__)
+using OfBf16 = Pairs;
+#else
+using OfBf16 = Wide<Bf16>;
+#endif
+
 template <int step>
 DUJIANG_INLINE void swap_blocks(Words* v) {
   Words low, high;
@@ -116,8 +120,8 @@ DUJIANG_INLINE void transpose(Words* v) {
   if constexpr (width > 8) swap_blocks<8>(v);
 }
 
-/// out[r][u] = unit u along row r, for r < rows; stride `ld` >= the row's units
-/// rounded up to width. row(r) is null beyond the last row.
+/// out[r][u] = unit u along row r, for r < rows; stride `ld` >= the row's units rounded up to width. row(r) is null
+/// beyond the last row.
 template <class C, class Row>
 DUJIANG_INLINE void pack_rows(Row row, Index rows, Index dim, std::uint32_t* out, Index ld) {
   const Index units = (dim + C::per_unit - 1) / C::per_unit;
@@ -145,8 +149,7 @@ DUJIANG_INLINE void pack_columns(Row row, Index rows, Index dim, std::uint32_t* 
   }
 }
 
-/// out[r][x] = element x of rows r * per_unit ...; stride ld >= dim rounded up
-/// to width.
+/// out[r][x] = element x of rows r * per_unit ...; stride ld >= dim rounded up to width.
 template <class C, class Row>
 DUJIANG_INLINE void pack_row_units(Row row, Index rows, Index dim, std::uint32_t* out, Index ld) {
   for (Index r = 0; r < rows; r += C::per_unit) {
@@ -161,8 +164,7 @@ DUJIANG_INLINE void pack_row_units(Row row, Index rows, Index dim, std::uint32_t
   }
 }
 
-/// out[x][r] = element x of rows r * per_unit ...; stride ld >= rows / per_unit
-/// rounded up to width.
+/// out[x][r] = element x of rows r * per_unit ...; stride ld >= rows / per_unit rounded up to width.
 template <class C, class Row>
 DUJIANG_INLINE void pack_column_units(Row row, Index rows, Index dim, std::uint32_t* out, Index ld) {
   constexpr Index round = width * C::per_unit;
@@ -188,8 +190,7 @@ DUJIANG_INLINE void pack_column_units(Row row, Index rows, Index dim, std::uint3
   }
 }
 
-/// Rows of E from their transpose: row(c)[x] = from[x][c] * factor[c], for
-/// columns c < columns and x < dim.
+/// Rows of E from their transpose: row(c)[x] = from[x][c] * factor[c], for columns c < columns and x < dim.
 template <class E, class Row>
 DUJIANG_INLINE void unpack_columns(const float* from, Index ld, Index columns, Index dim, const float* factor,
                                    Row row) {
@@ -271,8 +272,7 @@ DUJIANG_INLINE void product_tile(const std::uint32_t* a, Index lda, const std::u
   }
 }
 
-/// The rows of one panel of V vectors. Tall enough to hide the latency of the
-/// multiply-add, within the registers.
+/// The rows of one panel of V vectors. Tall enough to hide the latency of the multiply-add, within the registers.
 template <class C, int V, class E>
 static void product_panel(Index rows, const std::uint32_t* a, Index lda, const std::uint32_t* b, Index ldb, Index units,
                           const Target<E>& t, Index col) {
@@ -283,8 +283,7 @@ static void product_panel(Index rows, const std::uint32_t* a, Index lda, const s
   for (; r < rows; ++r) product_tile<C, 1, V>(a + r * lda, lda, b, ldb, units, t, r, col);
 }
 
-/// p[row][col] = sum over k < units of a[row][k] . b[k][col], for `vectors`
-/// vectors of columns.
+/// p[row][col] = sum over k < units of a[row][k] . b[k][col], for `vectors` vectors of columns.
 template <class C, class E>
 static void product(Index rows, Index vectors, Index units, const std::uint32_t* a, Index lda, const std::uint32_t* b,
                     Index ldb, const Target<E>& t) {
@@ -300,8 +299,7 @@ static void product(Index rows, Index vectors, Index units, const std::uint32_t*
 
 namespace {
 
-/// Hands out pieces of scratch memory, each aligned to 64 bytes. Started at
-/// null it measures.
+/// Hands out pieces of scratch memory, each aligned to 64 bytes. Started at null it measures.
 class Arena {
  public:
   explicit Arena(void* memory) : memory_(static_cast<char*>(memory)) {}
