@@ -14,9 +14,11 @@ struct AdamwStep {
 };
 
 /// AdamW (Loshchilov & Hutter 2019), in the order of PyTorch's: p *= 1 - lr * wd; m, v; p -= lr / bc1 * m /
-/// (sqrt(v / bc2) + eps). All contiguous [n]; m, v and grad are f32. The weights p, f32, are `master` where param is
-/// undefined; where param is f16 too, and it is the copy written on the way; where param is bf16 the two are their
-/// halves (split_f32), master u16. The same bits on every instruction set and for every number of threads.
+/// (sqrt(v / bc2) + eps). All contiguous [n]; grad is f32, m and v are both f32, or both bf16: all arithmetic is that
+/// of f32, and the step takes the new moments before they are rounded, to nearest even. The weights p, f32, are
+/// `master` where param is undefined; where param is f16 too, and it is the copy written on the way; where param is
+/// bf16 the two are their halves (split_f32), master u16. The same bits on every instruction set and for every number
+/// of threads.
 extern Kernel<void(const View& master, const View& m, const View& v, const View& grad, const View& param,
                    const AdamwStep& step)>
     adamw;

@@ -26,20 +26,26 @@ void adamw(Stream&, const View& master, const View& m, const View& v, const View
            const AdamwStep& step) {
   const std::int64_t n = master.count();
   const bool split = master.dtype == Dtype::u16;
-  bool ok = flat(master, split ? Dtype::u16 : Dtype::f32, n);
-  for (const View* view : {&m, &v, &grad}) ok = ok && flat(*view, Dtype::f32, n);
+  const Dtype moment = m.dtype == Dtype::bf16 ? Dtype::bf16 : Dtype::f32;
+  bool ok = flat(master, split ? Dtype::u16 : Dtype::f32, n) && flat(m, moment, n) && flat(v, moment, n) &&
+            flat(grad, Dtype::f32, n);
   if (split || param.defined()) ok = ok && flat(param, split ? Dtype::bf16 : Dtype::f16, n);
   check_arguments(ok, "adamw",
-                  "all contiguous [n], m, v, grad f32, master f32 and param f16 or none, or master u16 and param bf16",
+                  "all contiguous [n], grad f32, m and v both f32 or both bf16, master f32 and param f16 or none, or "
+                  "master u16 and param bf16",
                   {{"master", master}, {"m", m}, {"v", v}, {"grad", grad}, {"param", param}});
   const auto& table = optim_table();
-  const auto kernel = split ? table.adamw_split : param.defined() ? table.adamw_copied : table.adamw;
+  const auto& by_moment = split ? table.adamw_split : param.defined() ? table.adamw_copied : table.adamw;
+  const auto kernel = by_moment[moment == Dtype::bf16];
+  const auto of = [](const View& view, std::int64_t at) {
+    return static_cast<char*>(view.data) + at * static_cast<std::int64_t>(size_of(view.dtype));
+  };
   sweep_blocks(n, [&](std::int64_t begin, std::int64_t end) {
-    kernel({.master = static_cast<char*>(master.data) + begin * (split ? 2 : 4),
-            .m = m.as<float>() + begin,
-            .v = v.as<float>() + begin,
+    kernel({.master = of(master, begin),
+            .m = of(m, begin),
+            .v = of(v, begin),
             .grad = grad.as<float>() + begin,
-            .param = param.defined() ? static_cast<char*>(param.data) + begin * 2 : nullptr,
+            .param = param.defined() ? of(param, begin) : nullptr,
             .n = end - begin,
             .decay = 1 - step.lr * step.weight_decay,
             .beta1 = step.beta1,

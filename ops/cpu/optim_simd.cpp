@@ -57,28 +57,35 @@ struct Split {
   }
 };
 
-template <class Weights>
+// Moments are in F32 or Bf16, whose subnormals stay what they are, as the same bits are promised everywhere.
+template <class Moment, class Weights>
 DUJIANG_INLINE void update(const AdamwRange& a, Weights weights) {
   const F32 f32;
+  const Moment moment;
+  auto* const first = static_cast<typename Moment::Bits*>(a.m);
+  auto* const second = static_cast<typename Moment::Bits*>(a.v);
   sweep(a.n, [&](std::ptrdiff_t i, auto lanes) {
     const Floats g = load(f32, a.grad + i, lanes) * a.grad_scale;
-    const Floats m = load(f32, a.m + i, lanes) * a.beta1 + g * a.one_less_beta1;
-    const Floats v = load(f32, a.v + i, lanes) * a.beta2 + g * g * a.one_less_beta2;
+    const Floats m = load(moment, first + i, lanes) * a.beta1 + g * a.one_less_beta1;
+    const Floats v = load(moment, second + i, lanes) * a.beta2 + g * g * a.one_less_beta2;
     const Floats p = weights.get(i, lanes) * a.decay - a.step_size * m / (sqrt(v * a.inverse_correction2) + a.eps);
-    store(f32, a.m + i, m, lanes);
-    store(f32, a.v + i, v, lanes);
+    store(moment, first + i, m, lanes);
+    store(moment, second + i, v, lanes);
     weights.put(i, p, lanes);
   });
 }
 
+template <class Moment>
 void adamw(const AdamwRange& a) {
-  update(a, Whole{static_cast<float*>(a.master)});
+  update<Moment>(a, Whole{static_cast<float*>(a.master)});
 }
+template <class Moment>
 void adamw_split(const AdamwRange& a) {
-  update(a, Split{static_cast<std::uint16_t*>(a.param), static_cast<std::uint16_t*>(a.master)});
+  update<Moment>(a, Split{static_cast<std::uint16_t*>(a.param), static_cast<std::uint16_t*>(a.master)});
 }
+template <class Moment>
 void adamw_copied(const AdamwRange& a) {
-  update(a, Copied{{static_cast<float*>(a.master)}, static_cast<std::uint16_t*>(a.param)});
+  update<Moment>(a, Copied{{static_cast<float*>(a.master)}, static_cast<std::uint16_t*>(a.param)});
 }
 
 void split_f32(const float* x, std::uint16_t* high, std::uint16_t* low, std::ptrdiff_t n) {
@@ -92,9 +99,9 @@ void join_f32(const std::uint16_t* high, const std::uint16_t* low, float* x, std
 
 }  // namespace
 
-const OptimTable optim_table = {.adamw = adamw,
-                                .adamw_copied = adamw_copied,
-                                .adamw_split = adamw_split,
+const OptimTable optim_table = {.adamw = {adamw<F32>, adamw<Bf16>},
+                                .adamw_copied = {adamw_copied<F32>, adamw_copied<Bf16>},
+                                .adamw_split = {adamw_split<F32>, adamw_split<Bf16>},
                                 .split_f32 = split_f32,
                                 .join_f32 = join_f32};
 

@@ -10,7 +10,7 @@ namespace dujiang::ops::cpu {
 
 struct AdamwRange {
   void* master;  ///< f32, or u16 where param is bf16
-  float *m, *v;
+  void *m, *v;   ///< f32, or bf16
   const float* grad;
   void* param;  ///< null where the weights are master alone
   std::ptrdiff_t n;
@@ -23,9 +23,10 @@ struct AdamwRange {
 };
 
 struct OptimTable {
-  void (*adamw)(const AdamwRange&);         ///< no param
-  void (*adamw_copied)(const AdamwRange&);  ///< param f16
-  void (*adamw_split)(const AdamwRange&);   ///< param bf16
+  using Adamw = void (*)(const AdamwRange&);
+  Adamw adamw[2];         ///< no param; moments f32, bf16
+  Adamw adamw_copied[2];  ///< param f16
+  Adamw adamw_split[2];   ///< param bf16
   void (*split_f32)(const float* x, std::uint16_t* high, std::uint16_t* low, std::ptrdiff_t n);
   void (*join_f32)(const std::uint16_t* high, const std::uint16_t* low, float* x, std::ptrdiff_t n);
 };

@@ -1,5 +1,5 @@
 #pragma once
-// The oracles of ops/optim.h: plain loops, AdamW in double over any dtypes but halves.
+// The oracles of ops/optim.h: plain loops, AdamW in double over any dtypes, its weights not in halves.
 
 #include "framework/base/view.h"
 #include "ops/optim.h"
