@@ -89,6 +89,7 @@ void add_bench(CLI::App& app, Action& action) {
   training->add_option("--zero", options->zero, "parallel.zero")->check(CLI::Range(0, 3));
   training->add_option("--recompute", options->recompute, "train.recompute")
       ->check(CLI::IsMember({"none", "attention", "block"}));
+  training->add_option("--moments", options->moments, "optimizer.moments")->check(CLI::IsMember({"fp32", "bf16"}));
   training->add_flag("--strict", options->strict, "train.strict");
   training->add_flag("--alone", options->alone,
                      "Every rank trains by itself: the same step without communication, to compare with");

@@ -26,6 +26,7 @@ int bench_train(const BenchOptions& options) {
   settings.step.recompute = options.recompute == "block"       ? train::Recompute::block
                             : options.recompute == "attention" ? train::Recompute::attention
                                                                : train::Recompute::none;
+  settings.step.optimizer.moments = options.moments == "bf16" ? Dtype::bf16 : Dtype::f32;
   settings.step.strict = options.strict;
   settings.micro_batch = options.micro_batch;
   if (options.steps > 0) settings.steps = static_cast<int>(options.steps);
@@ -47,6 +48,7 @@ int bench_train(const BenchOptions& options) {
   if (profiled) profile.trace(communicator->rank()).save(options.trace);
   nlohmann::json object = {{"preset", options.preset},
                            {"precision", options.precision},
+                           {"moments", options.moments},
                            {"threads", threads},
                            {"pinned", placed.pinned},
                            {"ranks", alone ? 1 : communicator->size()},

@@ -151,13 +151,9 @@ class Save {
         final_(root / directory_name(step)),
         temporary_(root / ("." + directory_name(step) + ".tmp")) {
     sets_.push_back({temporary_, contents.weights, {"model", contents.weights, contents.max_file_bytes}});
-    if (contents.optimizer.empty()) return;
-    for (const auto& part : contents.optimizer) {
-      DUJIANG_CHECK(part.dtype == Dtype::f32, "optimizer tensor {}: expected f32, found {}", part.name,
-                    name_of(part.dtype));
-    }
-    sets_.push_back(
-        {temporary_ / "optimizer", contents.optimizer, {"optimizer", contents.optimizer, contents.max_file_bytes}});
+    if (!contents.optimizer.empty())
+      sets_.push_back(
+          {temporary_ / "optimizer", contents.optimizer, {"optimizer", contents.optimizer, contents.max_file_bytes}});
   }
 
   fs::path run() {
@@ -256,7 +252,7 @@ class Save {
 };
 
 // Compares what a set holds with what a model needs.
-void check_tensors(const SafetensorsSet& set, std::span<const ExpectedTensor> expected, bool half_allowed) {
+void check_tensors(const SafetensorsSet& set, std::span<const ExpectedTensor> expected) {
   std::vector<std::string> faults;
   std::set<std::string> names;
   for (const auto& [name, shape] : expected) {
@@ -271,6 +267,7 @@ void check_tensors(const SafetensorsSet& set, std::span<const ExpectedTensor> ex
       faults.push_back(
           fmt::format("{}: tensor {}: expected shape {}, found {}", file, name, shape.str(), entry.shape.str()));
     }
+    const bool half_allowed = !name.ends_with(".master");
     if (entry.dtype != Dtype::f32 && !(half_allowed && is_half(entry.dtype))) {
       faults.push_back(fmt::format("{}: tensor {}: expected {}, found {}", file, name,
                                    half_allowed ? "f32, bf16 or f16" : "f32", name_of(entry.dtype)));
@@ -364,13 +361,13 @@ void require_same_model(const fs::path& dir, const models::ModelConfig& expected
 
 SafetensorsSet load_model_tensors(const fs::path& dir, std::span<const ExpectedTensor> expected) {
   SafetensorsSet set(dir, "model");
-  check_tensors(set, expected, true);
+  check_tensors(set, expected);
   return set;
 }
 
 SafetensorsSet load_optimizer_tensors(const fs::path& dir, std::span<const ExpectedTensor> expected) {
   SafetensorsSet set(dir / "optimizer", "optimizer");
-  check_tensors(set, expected, false);
+  check_tensors(set, expected);
   return set;
 }
 

@@ -3,7 +3,7 @@
 //
 //   ROOT/step-000200/
 //     config.json, generation_config.json, model*.safetensors, the tokenizer's files
-//     optimizer/optimizer*.safetensors   f32, named PARAMETER.master, .m, .v, .momentum
+//     optimizer/optimizer*.safetensors   PARAMETER.master, .m, .v, .momentum: f32, moments as the run keeps them
 //     trainer_state.json                 written last: format, step, the caller's state, and every file's size
 //
 // Tensors lie in the files whole, in the shape of the whole model: how they were spread over ranks leaves no trace, so
@@ -29,7 +29,7 @@ struct CheckpointContents {
   models::ModelConfig model;
   Dtype dtype = Dtype::f32;                         ///< of the weights, for config.json
   std::vector<TensorPart> weights;                  ///< by their Hugging Face names; lm_head.weight absent when tied
-  std::vector<TensorPart> optimizer;                ///< f32; may be empty
+  std::vector<TensorPart> optimizer;                ///< may be empty
   std::filesystem::path tokenizer;                  ///< directory whose tokenizer files are copied; empty: none
   nlohmann::json state = nlohmann::json::object();  ///< the trainer's: loader, loss scale, ...
   std::uint64_t max_file_bytes = std::uint64_t{4} << 30;
@@ -78,7 +78,8 @@ struct ExpectedTensor {
 /// is not expected (tied embeddings) is passed over.
 SafetensorsSet load_model_tensors(const std::filesystem::path& dir, std::span<const ExpectedTensor> expected);
 
-/// Opens DIR/optimizer with the same checks for `expected`, whose names carry .master, .m, .v or .momentum; f32 only.
+/// Opens DIR/optimizer with the same checks for `expected`, whose names carry .master, .m, .v or .momentum. A
+/// .master is f32; others may be in any floating dtype, so that a run may change optimizer.moments when it resumes.
 SafetensorsSet load_optimizer_tensors(const std::filesystem::path& dir, std::span<const ExpectedTensor> expected);
 
 }  // namespace dujiang::train

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "comm/watch/watchdog.h"
+#include "framework/base/dtype.h"
 #include "framework/models/model_config.h"
 #include "framework/train/data_config.h"
 
@@ -74,7 +75,8 @@ struct OptimizerSection {
   std::array<double, 2> betas{0.9, 0.95};
   double eps = 1e-8;
   double weight_decay = 0.1;
-  double grad_clip = 1.0;  ///< norm of the whole gradient; 0: not clipped
+  double grad_clip = 1.0;      ///< norm of the whole gradient; 0: not clipped
+  Dtype moments = Dtype::f32;  ///< AdamW's two are kept in: f32 or bf16
   // Muon's, for the matrices of blocks; the others get AdamW.
   double momentum = 0.95;
   bool nesterov = true;

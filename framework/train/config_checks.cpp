@@ -8,6 +8,7 @@
 #include "framework/models/qwen3.h"
 #include "framework/parallel/tensor_parallel.h"
 #include "framework/train/muon.h"
+#include "framework/train/optimizer.h"
 #include "framework/train/training_data.h"
 
 namespace dujiang::train::config_checks {
@@ -130,6 +131,7 @@ void check_layout(const Config& config, Reading& reading) {
 void check_optimizer(const Config& config, Reading& reading) {
   if (!reading.sound({"optimizer", "train.strict"})) return;
   const OptimizerSection &optimizer = config.optimizer, usual;
+  if (const auto fault = moments_fault(optimizer)) reading.fault_at("optimizer.moments", *fault);
   if (optimizer.name == "muon") {
     if (config.train.strict) reading.fault_at("train.strict", no_strict_muon);
     return;

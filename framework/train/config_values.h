@@ -26,6 +26,10 @@ struct Words<Precision> {
       {"fp32", Precision::fp32}, {"bf16", Precision::bf16}, {"fp16", Precision::fp16}};
 };
 template <>
+struct Words<Dtype> {  // those that state is kept in
+  static constexpr std::pair<std::string_view, Dtype> all[] = {{"fp32", Dtype::f32}, {"bf16", Dtype::bf16}};
+};
+template <>
 struct Words<ScheduleName> {
   static constexpr std::pair<std::string_view, ScheduleName> all[] = {
       {"cosine", ScheduleName::cosine}, {"wsd", ScheduleName::wsd}, {"constant", ScheduleName::constant}};

@@ -1,11 +1,13 @@
 #pragma once
-// The optimizer over flat buckets: fp32 master weights and moments of the ranges this rank owns, the values in the
-// compute dtype written on the way. In bf16 the value is the upper half of the master, and only the lower one is kept
-// beside it. AdamW sweeps the ranges; Muon's matrices meet on owner ranks for their update.
+// The optimizer over flat buckets: fp32 master weights and moments, these in fp32 or bf16, of the ranges this rank
+// owns, the values in the compute dtype written on the way. In bf16 the value is the upper half of the master, and only
+// the lower one is kept beside it. AdamW sweeps the ranges; Muon's matrices meet on owner ranks for their update.
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "framework/parallel/data_parallel.h"
@@ -23,6 +25,9 @@ namespace dujiang::train {
 void assign_groups(std::span<nn::Parameter* const> parameters, std::span<nn::Module* const> blocks,
                    const OptimizerSection& section);
 
+/// Why optimizer.moments can't be what it is; nothing where it can.
+std::optional<std::string> moments_fault(const OptimizerSection& section);
+
 /// Elements [first, first + tensor.count()) of the part of a parameter that is held here, of some state.
 struct StateSlice {
   std::string name;  ///< of the whole state: "model.norm.weight.m"
@@ -35,7 +40,7 @@ struct StateSlice {
 class Optimizer {
  public:
   /// Allocates state for the buckets, which must outlive this as must the mesh. Moments are zero, masters uninitialised
-  /// but for padding. Collective over the mesh.
+  /// but for padding. UserError that names a moments_fault. Collective over the mesh.
   Optimizer(const parallel::DataParallel& data_parallel, const parallel::Mesh& mesh, const OptimizerSection& section);
 
   /// Has `fill` write the fp32 weights that this rank owns, a stretch at a time, named as the parameters; rounds them
@@ -49,8 +54,8 @@ class Optimizer {
   std::vector<StateSlice> masters() const;
   /// What this rank owns of PARAMETER.m and .v, or with Muon PARAMETER.momentum.
   std::vector<StateSlice> moments() const;
-  /// The suffixes of a parameter's states, whoever owns them.
-  std::vector<std::string> state_names(const nn::Parameter& parameter) const;
+  /// The suffixes of a parameter's states, whoever owns them, and the dtypes they are saved in.
+  std::vector<std::pair<std::string, Dtype>> state_names(const nn::Parameter& parameter) const;
 
   /// The sum of the squares of the whole gradient, the same on all ranks; not finite when one of them is not.
   /// `exact`: the same bits for every layout (exact_sum.h). Collective over the mesh.

@@ -239,8 +239,8 @@ std::vector<TensorPart> TrainStep::optimizer_state() const {
   std::vector<TensorPart> parts;
   for (const auto* p : model_.parameters()) {
     if (!p->trainable) continue;
-    for (const auto& suffix : optimizer_->state_names(*p))
-      parts.push_back(part_of(p->path + suffix, *p, Dtype::f32, slices));
+    for (const auto& [suffix, dtype] : optimizer_->state_names(*p))
+      parts.push_back(part_of(p->path + suffix, *p, dtype, slices));
   }
   return parts;
 }

@@ -23,8 +23,10 @@ table='
 100m-2 | bf16, autocast | 2 | --preset 100m --precision bf16 | --preset 100m --dtype bf16
 100m-2-recompute | bf16 with block recompute, autocast | 2 | --preset 100m --precision bf16 --recompute block | --preset 100m --dtype bf16
 100m-2-bf16-weights | bf16, pure bf16 weights | 2 | --preset 100m --precision bf16 | --preset 100m --dtype bf16 --weights bf16
+100m-2-bf16-moments | bf16 with moments in bf16, autocast | 2 | --preset 100m --precision bf16 --moments bf16 | --preset 100m --dtype bf16
 100m-2-fp32 | fp32, fp32 | 2 | --preset 100m --precision fp32 | --preset 100m --dtype f32
-500m-2 | bf16, autocast | 2 | --preset 500m --precision bf16 | --preset 500m --dtype bf16'
+500m-2 | bf16, autocast | 2 | --preset 500m --precision bf16 | --preset 500m --dtype bf16
+500m-2-bf16-moments | bf16 with moments in bf16, autocast | 2 | --preset 500m --precision bf16 --moments bf16 | --preset 500m --dtype bf16'
 
 field() { grep -o "\"$1\": *[0-9.]*" <<<"$2" | head -n 1 | sed 's/.*: *//'; }
 median() { tr ' ' '\n' <<<"$*" | sort -n | awk '{ v[NR] = $1 } END { print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }

@@ -417,6 +417,15 @@ BOOST_AUTO_TEST_CASE(tensors_that_do_not_fit_the_model_are_named_with_their_file
   BOOST_TEST(contains(many, folder.path().string() + ": tensor c [5] is missing"));
   BOOST_TEST(contains(many, file.string() + ": tensor b [4] does not belong to this model"));
 
+  // Masters are kept exactly, moments may be rounded.
+  fs::create_directory(folder.path() / "optimizer");
+  const auto states = folder.path() / "optimizer/optimizer.safetensors";
+  write_safetensors(states, std::vector<NamedTensor>{{"a.m", counting({2}).to(Dtype::bf16)},
+                                                     {"a.master", counting({2}).to(Dtype::bf16)}});
+  const ExpectedTensor expected_states[] = {{"a.m", {2}}, {"a.master", {2}}};
+  BOOST_TEST(contains(message_of([&] { load_optimizer_tensors(folder.path(), expected_states); }),
+                      "model of config.json:\n  " + states.string() + ": tensor a.master: expected f32, found bf16"));
+
   // Tied embeddings: a stored output layer is passed over; untied, a missing one is a fault.
   write_safetensors(file, std::vector<NamedTensor>{{"a", counting({2})}, {"lm_head.weight", counting({2})}});
   BOOST_TEST(refused({{"a", {2}}}) == "no UserError");

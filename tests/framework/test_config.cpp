@@ -172,6 +172,12 @@ BOOST_AUTO_TEST_CASE(values_that_do_not_fit_each_other_are_refused) {
   BOOST_TEST(contains(only_fault("steps: 1000, ", ""), "x.yaml:5:1: train.steps: missing"));
   BOOST_TEST(contains(only_fault("strict: false", "strict: true", {"optimizer.name=muon"}),
                       "train.strict: true isn't possible with optimizer.name: muon"));
+  BOOST_TEST(contains(only_fault("grad_clip: 1.0", "grad_clip: 1.0, moments: bf16", {"optimizer.name=muon"}),
+                      "optimizer.moments: bf16 isn't possible with optimizer.name: muon"));
+  BOOST_TEST(contains(only_fault("grad_clip: 1.0", "grad_clip: 1.0, moments: bf16", {"optimizer.betas=[0.9, 0.999]"}),
+                      "optimizer.moments: bf16 isn't possible with optimizer.betas above 0.99, found 0.999"));
+  BOOST_TEST(contains(only_fault("grad_clip: 1.0", "grad_clip: 1.0, moments: fp16"),
+                      "optimizer.moments: expected fp32 or bf16, found 'fp16'"));
   BOOST_TEST(contains(only_fault("grad_clip: 1.0", "grad_clip: 1.0, momentum: 0.9"),
                       "optimizer.momentum: has no effect with optimizer.name: adamw, only with muon"));
   BOOST_TEST(contains(only_fault("grad_clip: 1.0", "grad_clip: 1.0, groups: [{match: '*', adamw: true}]"),

@@ -31,9 +31,11 @@ std::map<std::string, std::vector<float>> weights_in(const fs::path& checkpoint)
   return weights;
 }
 
-void check_changing_run(const fs::path& folder, Precision precision, bool strict, comm::Communicator& world) {
+void check_changing_run(const fs::path& folder, Precision precision, Dtype moments, bool strict,
+                        comm::Communicator& world) {
   const auto config_of = [&](const std::string& run) {
-    auto config = tiny_config(folder, fmt::format("{}-{}-{}", run, name_of(precision), strict));
+    auto config = tiny_config(folder, fmt::format("{}-{}-{}-{}", run, name_of(precision), name_of(moments), strict));
+    config.optimizer.moments = moments;
     config.train.global_batch = 8;
     config.train.precision = precision;
     config.train.strict = strict;
@@ -98,9 +100,10 @@ void check_changing_run(const fs::path& folder, Precision precision, bool strict
   });
 }
 
-void check_saved_again(const fs::path& folder, Precision precision, comm::Communicator& world) {
+void check_saved_again(const fs::path& folder, Precision precision, Dtype moments, comm::Communicator& world) {
   const auto config = tiny_model(51, precision == Precision::bf16);
   Lesson lesson{.model = config, .batches = markov_batches(2, 8, 16, 51), .precision = precision};
+  lesson.optimizer.moments = moments;
   const auto save = [&](const train::TrainStep& step, const std::string& name, comm::Communicator& ranks) {
     train::CheckpointContents contents{.model = config,
                                        .dtype = train::compute_dtype(precision),
@@ -152,11 +155,12 @@ int main() {
     train::together(*world, [&] {
       if (world->rank() == 0) write_synthetic_data(folder);
     });
-    for (const auto precision : {Precision::fp32, Precision::bf16}) {
-      check_saved_again(folder, precision, *world);
-      check_changing_run(folder, precision, true, *world);
+    for (const auto& [precision, moments] : {std::pair(Precision::fp32, Dtype::f32), {Precision::bf16, Dtype::bf16}}) {
+      check_saved_again(folder, precision, moments, *world);
+      check_changing_run(folder, precision, moments, true, *world);
     }
-    check_changing_run(folder, Precision::fp32, false, *world);
+    check_changing_run(folder, Precision::bf16, Dtype::f32, true, *world);
+    check_changing_run(folder, Precision::fp32, Dtype::f32, false, *world);
     world->barrier(default_stream({})).wait_host();  // before the folder goes
     return 0;
   });

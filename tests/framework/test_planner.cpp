@@ -129,7 +129,7 @@ BOOST_AUTO_TEST_CASE(rings_inside_a_node_and_out_of_it_take_the_time_of_their_li
 }
 
 BOOST_AUTO_TEST_CASE(zero_stages_leave_what_the_formula_says) {
-  const auto config = large(8);
+  auto config = large(8);
   const double n = static_cast<double>(models::parameter_count(config.model));
   const int ranks = 8;
   const auto bytes = [&](int zero, MemoryUse use) {
@@ -146,6 +146,9 @@ BOOST_AUTO_TEST_CASE(zero_stages_leave_what_the_formula_says) {
   BOOST_TEST(bytes(2, MemoryUse::gradients) == 4 * ((n - rest) / ranks + rest + 2 * block), close);
   BOOST_TEST(bytes(2, MemoryUse::parameters) == 2 * n, close);
   BOOST_TEST(bytes(3, MemoryUse::parameters) == 2 * ((n - rest) / ranks + rest + 2 * block), close);
+  config.optimizer.moments = Dtype::bf16;
+  BOOST_TEST(bytes(0, MemoryUse::optimizer) == 6 * n, close);
+  BOOST_TEST(bytes(1, MemoryUse::optimizer) == 6 * n / ranks, close);
 }
 
 BOOST_AUTO_TEST_CASE(the_first_fits_and_the_reason_says_what_does_not) {

@@ -63,8 +63,9 @@ Counts difference(Counts after, const Counts& before) {
 
 int compare(const train::Config& config, const train::PlannedLayout& layout, comm::Communicator& world) {
   const std::string name =
-      fmt::format("{}{}, {} x micro-batch {}, {}", layout.str(world.size()), config.train.strict ? ", strict" : "",
-                  config.train.global_batch, config.train.micro_batch, train::name_of(config.train.precision));
+      fmt::format("{}{}, {} x micro-batch {}, {}, moments {}", layout.str(world.size()),
+                  config.train.strict ? ", strict" : "", config.train.global_batch, config.train.micro_batch,
+                  train::name_of(config.train.precision), name_of(config.optimizer.moments));
   const std::uint64_t before = host_allocator_stats().in_use;
   reset_host_allocator_peak();
   Counts real;
@@ -136,6 +137,9 @@ int run() {
     for (const std::int64_t every : {1, 2})
       for (const std::int64_t zero : {0, 3})
         faults += compare(config_of(8, 4, bf16), {{.tensor = 1, .zero = zero}, recompute, every}, *world);
+  auto narrow = config_of(8, 2, bf16);
+  narrow.optimizer.moments = Dtype::bf16;
+  for (const std::int64_t zero : {0, 1}) faults += compare(narrow, {{.tensor = 1, .zero = zero}}, *world);
   auto strict = config_of(8, 2, bf16);
   strict.train.strict = true;
   strict.train.strict_ways = 4;
