@@ -57,7 +57,19 @@ struct Split {
   }
 };
 
-// Moments are in F32 or Bf16, whose subnormals stay what they are, as the same bits are promised everywhere.
+// Moments are in F32 or in this: Bf16 with its bits, by the instruction that flushes subnormals where there are none.
+struct Bf16Moment : Bf16 {};
+DUJIANG_INLINE void store(Bf16Moment, std::uint16_t* p, Floats v) {
+#if defined(__AVX512BF16__)
+  constexpr int subnormal = 0x20;
+  if (__builtin_expect(_mm512_fpclass_ps_mask((__m512)v, subnormal) == 0, 1)) {
+    store_flushing(Bf16{}, p, v);
+    return;
+  }
+#endif
+  store(Bf16{}, p, v);
+}
+
 template <class Moment, class Weights>
 DUJIANG_INLINE void update(const AdamwRange& a, Weights weights) {
   const F32 f32;
@@ -99,9 +111,9 @@ void join_f32(const std::uint16_t* high, const std::uint16_t* low, float* x, std
 
 }  // namespace
 
-const OptimTable optim_table = {.adamw = {adamw<F32>, adamw<Bf16>},
-                                .adamw_copied = {adamw_copied<F32>, adamw_copied<Bf16>},
-                                .adamw_split = {adamw_split<F32>, adamw_split<Bf16>},
+const OptimTable optim_table = {.adamw = {adamw<F32>, adamw<Bf16Moment>},
+                                .adamw_copied = {adamw_copied<F32>, adamw_copied<Bf16Moment>},
+                                .adamw_split = {adamw_split<F32>, adamw_split<Bf16Moment>},
                                 .split_f32 = split_f32,
                                 .join_f32 = join_f32};
 
