@@ -46,10 +46,12 @@ DUJIANG_INLINE Floats broadcast(float x) {
   return x - Floats{};
 }
 
-// GCC 12 splits these conversions in two halves where AVX-512 has one instruction.
+// GCC 12 splits these conversions in two halves where these sets have one instruction.
 DUJIANG_INLINE Words widen(Halves h) {
 #if defined(__AVX512F__)
   return (Words)_mm512_cvtepu16_epi32((__m256i)h);
+#elif defined(__AVX2__)
+  return (Words)_mm256_cvtepu16_epi32((__m128i)h);
 #else
   return __builtin_convertvector(h, Words);
 #endif
