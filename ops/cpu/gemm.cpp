@@ -15,17 +15,18 @@ std::int64_t divided(std::int64_t n, std::int64_t by) {
   return (n + by - 1) / by;
 }
 
-/// Rows of a part: as many parts as threads take in whole rounds, unless too few rows were left to each.
-std::int64_t rows_of_part(std::int64_t m, std::int64_t threads) {
+/// Rows of a part: as many parts as threads take in whole rounds, unless too few rows were left to each. Those that
+/// must be packed across are half as many, to stay in the cache beside what they are multiplied with.
+std::int64_t rows_of_part(const TiledProduct& p, std::int64_t threads) {
   constexpr std::int64_t tile = 6, least = 48;
-  const std::int64_t rounds = divided(m, threads * gemm_rows);
+  const std::int64_t m = p.m, rounds = divided(m, threads * (p.a_column == 1 ? gemm_rows : gemm_rows / 2));
   const std::int64_t parts = std::clamp<std::int64_t>(m / least, 1, rounds * threads);
   return std::min(m, divided(divided(m, parts), tile) * tile);
 }
 
 void tiled_gemm(const TiledProduct& p, const TiledGemm& kernel) {
   const std::int64_t threads = omp_in_parallel() ? 1 : thread_count();
-  const std::int64_t rows = rows_of_part(p.m, threads), down = divided(p.m, rows);
+  const std::int64_t rows = rows_of_part(p, threads), down = divided(p.m, rows);
   // What is packed of b at once, and how many parts share its panels where there are fewer rows than threads want.
   const std::int64_t panels = divided(p.n, gemm_panel), at_once = std::min(panels, gemm_columns / gemm_panel);
   const std::int64_t across = std::min(at_once, divided(threads, down)), columns = divided(at_once, across);
