@@ -88,7 +88,7 @@ void add_bench(CLI::App& app, Action& action) {
   training->add_flag("--sequence-parallel", options->sequence_parallel, "parallel.sequence");
   training->add_option("--zero", options->zero, "parallel.zero")->check(CLI::Range(0, 3));
   training->add_option("--recompute", options->recompute, "train.recompute")
-      ->check(CLI::IsMember({"none", "attention", "block"}));
+      ->check(CLI::IsMember({"none", "elementwise", "attention", "block"}));
   training->add_option("--moments", options->moments, "optimizer.moments")->check(CLI::IsMember({"fp32", "bf16"}));
   training->add_flag("--strict", options->strict, "train.strict");
   training->add_flag("--alone", options->alone,

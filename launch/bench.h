@@ -21,7 +21,7 @@ struct BenchOptions {
   std::int64_t steps = 0;
   std::int64_t micro_batch = 0, tensor = 1, zero = 0;
   bool alone = false, sequence_parallel = false, strict = false;
-  std::string recompute = "none", moments = "fp32";
+  std::string recompute = "elementwise", moments = "fp32";
   Report report;
 
   void add_to(CLI::App& command, bool with_preset);

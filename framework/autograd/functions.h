@@ -32,13 +32,13 @@ Tensor identity(const Tensor& x, std::function<void()> on_gradient);
 Tensor add(const Tensor& a, const Tensor& b);
 Tensor multiply(const Tensor& a, const Tensor& b);
 Tensor scale(const Tensor& x, float factor);
-/// Who saves the result computes it again in backward.
+/// Who saves the result computes it again in backward (autograd::KeepResults: keeps it).
 Tensor swiglu(const Tensor& gate, const Tensor& up);
 /// All elements -> f32 [1].
 Tensor sum(const Tensor& x);
 
 // fn_norm.cpp
-// Who saves a norm, rotated or not, computes it again in backward.
+// Who saves a norm, rotated or not, computes it again in backward (likewise).
 Tensor rms_norm(const Tensor& x, const Tensor& weight, float eps);
 struct NormedSum {
   Tensor sum, normed;

@@ -9,6 +9,7 @@ namespace dujiang::autograd {
 namespace {
 
 thread_local bool recording_on = true;
+thread_local bool keeping_results = false;
 thread_local std::uint64_t next_seq = 0;
 
 // sum += part, in place where nobody else looks at sum's memory.
@@ -93,7 +94,7 @@ struct Rebuild {
 };
 
 void rebuildable(const Tensor& output, std::function<Tensor()> make) {
-  if (!output.meta()) return;
+  if (!output.meta() || keeping_results) return;
   output.meta()->rebuild = std::make_shared<Rebuild>();
   output.meta()->rebuild->make = std::move(make);
 }
@@ -218,6 +219,11 @@ bool recording() {
 SetRecording::SetRecording(bool on) : before_(std::exchange(recording_on, on)) {}
 SetRecording::~SetRecording() {
   recording_on = before_;
+}
+
+KeepResults::KeepResults() : before_(std::exchange(keeping_results, true)) {}
+KeepResults::~KeepResults() {
+  keeping_results = before_;
 }
 
 void backward(const Tensor& root, Tensor gradient) {

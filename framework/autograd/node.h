@@ -140,6 +140,17 @@ class NoGrad : public SetRecording {
  public:
   NoGrad() : SetRecording(false) {}
 };
+/// While one of these lives, rebuildable() does nothing on this thread: what is saved keeps its memory.
+class KeepResults {
+ public:
+  KeepResults();
+  ~KeepResults();
+  KeepResults(const KeepResults&) = delete;
+  KeepResults& operator=(const KeepResults&) = delete;
+
+ private:
+  bool before_;
+};
 
 /// Adds d(root)/d(leaf) · gradient to every leaf under root. gradient: of root's shape; undefined means 1 for a root
 /// of one element. The graph below root is consumed.

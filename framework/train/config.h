@@ -19,8 +19,9 @@ namespace dujiang::train {
 
 enum class Precision { fp32, bf16, fp16 };
 enum class ScheduleName { cosine, wsd, constant };
-/// Which activations are computed again in the backward pass instead of being kept.
-enum class Recompute { none, attention, block };
+/// Which activations are computed again in the backward pass instead of being kept. Attention and blocks include what
+/// is elementwise.
+enum class Recompute { none, elementwise, attention, block };
 
 std::string_view name_of(Precision precision);
 std::string_view name_of(ScheduleName schedule);
@@ -49,7 +50,7 @@ struct TrainSection {
   std::int64_t micro_batch = 0;   ///< sequences per forward pass of a rank; the last of a step may be smaller
   Precision precision = Precision::bf16;
   std::uint64_t seed = 1;
-  Recompute recompute = Recompute::none;
+  Recompute recompute = Recompute::elementwise;
   std::int64_t recompute_every = 1;  ///< block: every so many blocks
   bool strict = false;               ///< the same bits on every layout
   std::int64_t strict_ways = 8;      ///< up to so many ranks along an axis

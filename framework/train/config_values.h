@@ -36,8 +36,10 @@ struct Words<ScheduleName> {
 };
 template <>
 struct Words<Recompute> {
-  static constexpr std::pair<std::string_view, Recompute> all[] = {
-      {"none", Recompute::none}, {"attention", Recompute::attention}, {"block", Recompute::block}};
+  static constexpr std::pair<std::string_view, Recompute> all[] = {{"none", Recompute::none},
+                                                                   {"elementwise", Recompute::elementwise},
+                                                                   {"attention", Recompute::attention},
+                                                                   {"block", Recompute::block}};
 };
 template <>
 struct Words<comm::AgreementCheck> {

@@ -233,7 +233,7 @@ std::vector<PlannedLayout> layouts_for(const Config& config, int ranks, const De
     for (const bool sequence : {false, true}) {
       if (sequence && tensor == 1) continue;
       for (std::int64_t zero = 0; zero <= (ranks > tensor ? 3 : 0); ++zero)
-        for (const auto recompute : {Recompute::none, Recompute::attention, Recompute::block})
+        for (const auto recompute : {Recompute::none, Recompute::elementwise, Recompute::attention, Recompute::block})
           layouts.push_back({{.tensor = tensor, .sequence = sequence, .zero = zero}, recompute, 1});
     }
   }

@@ -13,7 +13,7 @@ namespace dujiang::train {
 /// A way to lay a training step over ranks; data parallelism takes what `parallel.tensor` leaves.
 struct PlannedLayout {
   ParallelSection parallel;
-  Recompute recompute = Recompute::none;
+  Recompute recompute = Recompute::elementwise;
   std::int64_t recompute_every = 1;
   bool operator==(const PlannedLayout&) const;
   /// "tensor 2 + sequence, data 4, ZeRO 1, recompute block"

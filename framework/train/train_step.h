@@ -38,7 +38,7 @@ struct StepOptions {
   OptimizerSection optimizer;
   Precision precision = Precision::bf16;
   ParallelSection parallel = {};
-  Recompute recompute = Recompute::none;
+  Recompute recompute = Recompute::elementwise;
   std::int64_t recompute_every = 1;
   bool strict = false;
   std::int64_t strict_ways = 8;

@@ -17,8 +17,8 @@ dujiang=${DUJIANG:-build/launch/dujiang}
 
 # name | what ours is beside | threads | our options | PyTorch's options
 table='
-10m-1 | bf16, autocast | 1 | --preset 10m --precision bf16 | --preset 10m --dtype bf16
-10m-2 | bf16, autocast | 2 | --preset 10m --precision bf16 | --preset 10m --dtype bf16
+10m-1 | bf16, autocast | 1 | --preset 10m --precision bf16 --recompute none | --preset 10m --dtype bf16
+10m-2 | bf16, autocast | 2 | --preset 10m --precision bf16 --recompute none | --preset 10m --dtype bf16
 100m-1 | bf16, autocast | 1 | --preset 100m --precision bf16 | --preset 100m --dtype bf16
 100m-2 | bf16, autocast | 2 | --preset 100m --precision bf16 | --preset 100m --dtype bf16
 100m-2-recompute | bf16 with block recompute, autocast | 2 | --preset 100m --precision bf16 --recompute block | --preset 100m --dtype bf16

@@ -19,7 +19,7 @@ struct LayoutCase {
   int ranks = 1;
   train::ParallelSection parallel = {};
   std::int64_t micro_batch = 4;
-  train::Recompute recompute = train::Recompute::none;
+  train::Recompute recompute = train::Recompute::elementwise;
   std::int64_t recompute_every = 1;
   int threads = 1;
 };
@@ -158,6 +158,7 @@ inline const std::vector<LayoutCase>& layout_matrix() {
       {"micro-batch 1", 1, {}, 1},
       {"micro-batch 2", 1, {}, 2},
       {"micro-batch 3", 1, {}, 3},  // the last one is smaller
+      {"recompute nothing", 1, {}, 4, Recompute::none},
       {"recompute attention", 1, {}, 4, Recompute::attention},
       {"recompute block", 1, {}, 4, Recompute::block},
       {"recompute every second block", 1, {}, 4, Recompute::block, 2},

@@ -3,8 +3,11 @@
 #include "framework/autograd/recompute.h"
 
 #include <boost/test/unit_test.hpp>
+#include <optional>
+#include <string_view>
 
 #include "framework/base/allocator.h"
+#include "framework/base/op_observer.h"
 #include "tests/support/gradcheck.h"
 #include "tests/support/messages.h"
 
@@ -48,7 +51,36 @@ Tensors outcome(How how, Dtype dtype) {
   return result;
 }
 
+struct SwigluCalls : OpObserver {
+  int count = 0;
+  void call(const OpCall& call, const std::function<void()>& run) override {
+    count += std::string_view(call.op) == "swiglu" ? 1 : 0;
+    run();
+  }
+};
+
 }  // namespace
+
+BOOST_AUTO_TEST_CASE(a_sweep_is_computed_again_unless_its_result_is_kept_and_no_bit_depends_on_it) {
+  for (const Dtype dtype : compute_dtypes) {
+    Tensors gradients[2];
+    for (const bool kept : {false, true}) {
+      const Tensor x = leaf({7, 16}, 1, dtype), w = leaf({16, 16}, 2, dtype), v = leaf({16, 16}, 3, dtype);
+      SwigluCalls calls;
+      const OpObserverScope scope(&calls);
+      Tensor y;
+      {
+        std::optional<autograd::KeepResults> keep;
+        if (kept) keep.emplace();
+        y = block(x, w, v);
+      }
+      autograd::backward(y, random_tensor({7, 16}, 4).to(dtype));
+      BOOST_TEST(calls.count == (kept ? 1 : 2));
+      for (const auto* t : {&x, &w, &v}) gradients[kept].push_back(autograd::grad_of(*t));
+    }
+    for (std::size_t i = 0; i < gradients[0].size(); ++i) BOOST_TEST(same_bits(gradients[0][i], gradients[1][i]));
+  }
+}
 
 BOOST_AUTO_TEST_CASE(recompute_changes_no_bit) {
   for (const Dtype dtype : compute_dtypes) {

@@ -136,7 +136,7 @@ BOOST_AUTO_TEST_CASE(values_out_of_range_or_not_in_this_build_are_refused) {
   BOOST_TEST(contains(only_fault("0.95", "1.0"), "at least 0 and below 1, found a list"));
   BOOST_TEST(contains(only_fault("zero: 0", "zero: 4"), "parallel.zero: expected an integer, from 0 to 3, found '4'"));
   BOOST_TEST(contains(only_fault("recompute: none", "recompute: full"),
-                      "train.recompute: expected none, attention or block, found 'full'"));
+                      "train.recompute: expected none, elementwise, attention or block, found 'full'"));
   BOOST_TEST(contains(only_fault("model_type: qwen3", "model_type: llama"),
                       "model.model_type: expected qwen3, found 'llama'"));
   BOOST_TEST(contains(only_fault("tie_word_embeddings: true", "attention_bias: true"), "biases are not supported"));

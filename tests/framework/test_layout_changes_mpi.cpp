@@ -115,7 +115,7 @@ void check_saved_again(const fs::path& folder, Precision precision, Dtype moment
   };
   std::vector<LayoutCase> layouts = {{"one rank", 1}};
   for (const auto& layout : layout_matrix())
-    if (layout.ranks > 1 && layout.ranks <= world.size() && layout.recompute == train::Recompute::none)
+    if (layout.ranks > 1 && layout.ranks <= world.size() && layout.recompute == train::Recompute::elementwise)
       layouts.push_back(layout);
   for (const auto& layout : layouts) {
     const auto place = folder / fmt::format("trained-{}", name_of(precision)) / "step-000002";
