@@ -23,7 +23,8 @@ int bench_train(const BenchOptions& options) {
                             : options.precision == "fp16" ? train::Precision::fp16
                                                           : train::Precision::bf16;
   settings.step.parallel = {.tensor = options.tensor, .sequence = options.sequence_parallel, .zero = options.zero};
-  for (const auto recompute : {train::Recompute::none, train::Recompute::attention, train::Recompute::block})
+  for (const auto recompute :
+       {train::Recompute::none, train::Recompute::elementwise, train::Recompute::attention, train::Recompute::block})
     if (options.recompute == train::name_of(recompute)) settings.step.recompute = recompute;
   settings.step.optimizer.moments = options.moments == "bf16" ? Dtype::bf16 : Dtype::f32;
   settings.step.strict = options.strict;

@@ -221,7 +221,7 @@ SetRecording::~SetRecording() {
   recording_on = before_;
 }
 
-KeepResults::KeepResults() : before_(std::exchange(keeping_results, true)) {}
+KeepResults::KeepResults(bool keep) : before_(std::exchange(keeping_results, keep)) {}
 KeepResults::~KeepResults() {
   keeping_results = before_;
 }

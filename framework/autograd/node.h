@@ -140,10 +140,10 @@ class NoGrad : public SetRecording {
  public:
   NoGrad() : SetRecording(false) {}
 };
-/// While one of these lives, rebuildable() does nothing on this thread: what is saved keeps its memory.
+/// Where `keep`, rebuildable() does nothing on this thread while one of these lives: what is saved keeps its memory.
 class KeepResults {
  public:
-  KeepResults();
+  explicit KeepResults(bool keep);
   ~KeepResults();
   KeepResults(const KeepResults&) = delete;
   KeepResults& operator=(const KeepResults&) = delete;

@@ -69,7 +69,7 @@ Table<Config> training_fields() {
       ROW(C, optimizer.weight_decay, never, AtLeast{0}, "decoupled decay; norms have none"),
       ROW(C, optimizer.grad_clip, never, AtLeast{0}, "largest norm of the gradient; 0: any"),
       ROW(C, optimizer.moments, never, Any{},
-          "adamw: its two are kept in; bf16 saves 4 bytes a parameter (framework/parallel/README.md)"),
+          "adamw: what its two moments are kept in; bf16 saves 4 bytes a parameter (framework/parallel/README.md)"),
       ROW(C, optimizer.momentum, never, (Below{0, 1}), "muon: decay of its one moment"),
       ROW(C, optimizer.nesterov, never, Any{}, "muon: a step ahead along the moment"),
       ROW(C, optimizer.newton_schulz_steps, never, AtLeast{1}, "muon: iterations that make singular values equal"),

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <map>
 #include <numeric>
-#include <optional>
 
 #include "framework/autograd/recompute.h"
 #include "framework/base/op_observer.h"
@@ -250,8 +249,7 @@ double TrainStep::micro_batch_loss(const data::Batch& part, double grad_scale, S
   Clock clock;
   const auto forward = [&] {
     const OpSection section("forward");
-    std::optional<autograd::KeepResults> keep;
-    if (options_.recompute == Recompute::none) keep.emplace();
+    const autograd::KeepResults keep(options_.recompute == Recompute::none);
     const auto input = model_input(part);
     return model_.loss(input.tokens, input.labels, input.loss_weight, static_cast<float>(grad_scale), input.context);
   };

@@ -214,8 +214,8 @@ DUJIANG_INLINE void unpack_columns(const float* from, Index ld, Index columns, I
 /// What happens to a product that is done.
 enum class Into { set, add, blend };  ///< c = factor * p; c += p; c = c * column[.] + p
 
-/// A product is read and written as elements of E, rounded once; like those of
-/// what is multiplied, subnormals of bf16 may become zero.
+/// A product is read and written as elements of E, rounded once; like those of what is multiplied, subnormals of bf16
+/// may become zero.
 template <class E = F32>
 struct Target {
   typename E::Bits* c;

@@ -3,7 +3,6 @@
 #include "framework/autograd/recompute.h"
 
 #include <boost/test/unit_test.hpp>
-#include <optional>
 #include <string_view>
 
 #include "framework/base/allocator.h"
@@ -70,8 +69,7 @@ BOOST_AUTO_TEST_CASE(a_sweep_is_computed_again_unless_its_result_is_kept_and_no_
       const OpObserverScope scope(&calls);
       Tensor y;
       {
-        std::optional<autograd::KeepResults> keep;
-        if (kept) keep.emplace();
+        const autograd::KeepResults keep(kept);
         y = block(x, w, v);
       }
       autograd::backward(y, random_tensor({7, 16}, 4).to(dtype));
