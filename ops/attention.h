@@ -23,7 +23,7 @@ struct Segments {
   std::int32_t key_end(std::size_t s) const { return key_ends.empty() ? key_offsets[s + 1] : key_ends[s]; }
 };
 
-/// o = softmax(scale * q·kᵀ) v per head; query head h reads key head h / (heads / kv_heads).
+/// o = softmax(scale * q·kᵀ) v per head, scale > 0; query head h reads key head h / (heads / kv_heads).
 /// q, o [n, heads, d]; k, v [m, kv_heads, d]; lse f32 [n, heads] = log-sum-exp of the scaled scores (undefined: not
 /// written). One dtype of f32, bf16 or f16; unit stride on the last axis, the others free; softmax in f32.
 extern Kernel<void(const View& q, const View& k, const View& v, const Segments& segments, float scale, const View& o,

@@ -119,6 +119,7 @@ void one_query(const HeadGroup& h, Dtype dtype, void* scratch) {
 void attention(Stream&, const View& q, const View& k, const View& v, const Segments& segments, float scale,
                const View& o, const View& lse) {
   check_heads("attention", q, k, v, o, lse, segments);
+  DUJIANG_CHECK(scale > 0, "op attention: expected a scale above 0, found {}", scale);
   const auto groups = head_groups(q, k, v, o, lse, segments, scale);
   if (groups.empty()) return;
   const AttentionForward& kernel = attention_forwards().of[index_of(q.dtype)];

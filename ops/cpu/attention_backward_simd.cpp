@@ -84,11 +84,11 @@ float dot(const typename E::Bits* a, const typename E::Bits* b, Index n) {
   return sum(total);
 }
 
-/// scores and dp to p and ds, in the layouts that the products take.
+/// scores (times scale, powers of two) and dp to p and ds, in the layouts that the products take.
 template <class C>
-void differentiate(const Scratch<C>& s, Index rows, Index vectors) {
+void differentiate(const Scratch<C>& s, float scale, Index rows, Index vectors) {
   const auto one = [&](Index r, Index v, Floats & p, Floats & ds) __attribute__((always_inline)) {
-    p = exp2(load(F32{}, s.scores + r * column_block + v * width) - load(F32{}, s.lse + v * width));
+    p = exp2(load(F32{}, s.scores + r * column_block + v * width) * scale - load(F32{}, s.lse + v * width));
     ds = p * (load(F32{}, s.dp + r * column_block + v * width) - load(F32{}, s.delta + v * width));
   };
   if constexpr (C::per_unit == 1) {
@@ -145,11 +145,11 @@ void one_block(const HeadGroup& h, Index first, const Scratch<C>& s, const Sums&
   for (Index key = 0; key < end; key += key_tile) {
     const Index rows = round_up(min(key_tile, end - key), 2);
     product<C>(rows, vectors, units, s.k + key * ld, ld, s.q, column_block,
-               Target<>{.c = s.scores, .ld = column_block, .into = Into::set, .factor = h.scale * log2_e});
+               Target<>{.c = s.scores, .ld = column_block, .into = Into::set});
     product<C>(rows, vectors, units, s.v + key * ld, ld, s.d_o, column_block,
                Target<>{.c = s.dp, .ld = column_block, .into = Into::set});
     if (key + rows > all_see) mask(s.scores, rows, vectors, key, s.limit);
-    differentiate(s, rows, vectors);
+    differentiate(s, h.scale * log2_e, rows, vectors);
     const Index summed = vectors * width / C::per_unit;
     product<C>(rows, wide / width, summed, s.p, weight_ld<C>, s.do_rows, wide,
                Target<>{.c = sums.dv + key * wide, .ld = wide, .into = Into::add});

@@ -88,24 +88,24 @@ std::int64_t scratch_bytes(std::int64_t dim) {
   return arena.used();
 }
 
-/// Turns scores into weights 2^(score - most), with most and total brought up to date and the factor by which
+/// Turns scores into weights 2^(score * scale - most), with most and total brought up to date and the factor by which
 /// what was summed so far shrinks in rescale.
 template <class C>
-void softmax(const Scratch<C>& s, Index rows, Index vectors) {
+void softmax(const Scratch<C>& s, float scale, Index rows, Index vectors) {
   for (Index v = 0; v < vectors; ++v) {
     const float* scores = s.scores + v * width;
     const Floats before = load(F32{}, s.outcome.most + v * width);
-    Floats even = before, odd = before;
+    Floats even = broadcast(-infinity), odd = even;
     for (Index r = 0; r < rows; r += 2) {
       even = max(load(F32{}, scores + r * column_block), even);
       odd = max(load(F32{}, scores + (r + 1) * column_block), odd);
     }
-    const Floats most = max(even, odd);
+    const Floats most = max(max(even, odd) * scale, before);
     const Floats shrink = exp2(before - most);
     Floats sum = Floats{}, odd_sum = Floats{};
     for (Index r = 0; r < rows; r += 2) {
-      const Floats p = exp2(load(F32{}, scores + r * column_block) - most);
-      const Floats next = exp2(load(F32{}, scores + (r + 1) * column_block) - most);
+      const Floats p = exp2(load(F32{}, scores + r * column_block) * scale - most);
+      const Floats next = exp2(load(F32{}, scores + (r + 1) * column_block) * scale - most);
       sum += p;
       odd_sum += next;
       std::uint32_t* out = s.weights + r / C::per_unit * column_block + v * width;
@@ -167,9 +167,9 @@ void block(const HeadGroup& h, std::int64_t first, std::int64_t key_begin, std::
       pack_tile<C>(h, key, rows, s.tile);
     const Index ld = key_ld<C>(h.dim);
     product<C>(rows, vectors, units, tile, ld, s.q, column_block,
-               Target<>{.c = s.scores, .ld = column_block, .into = Into::set, .factor = h.scale * log2_e});
+               Target<>{.c = s.scores, .ld = column_block, .into = Into::set});
     if (key + rows > all_see) mask(s.scores, rows, vectors, key, s.limit);
-    softmax(s, rows, vectors);
+    softmax(s, h.scale * log2_e, rows, vectors);
     product<C>(h.dim, vectors, rows / C::per_unit, tile + key_tile * ld, value_ld<C>, s.weights, column_block,
                Target<>{.c = s.outcome.o,
                         .ld = column_block,

@@ -112,10 +112,31 @@ DUJIANG_INLINE void swap_blocks(Words* v) {
     v[i + step] = __builtin_shuffle(a, b, high);
   }
 }
+/// What unpack instructions do, which cost half of a general permutation: in every 128 bits the lower (or upper) halves
+/// of a and b, element by element in turn.
+template <class Element, bool upper>
+DUJIANG_INLINE Words interleave(Words a, Words b) {
+  typedef Element Elements __attribute__((vector_size(width * 4)));
+  constexpr int lanes = sizeof(Elements) / sizeof(Element), group = 16 / sizeof(Element);
+  Elements order;
+#pragma GCC unroll 16
+  for (int i = 0; i < lanes; ++i)
+    order[i] = static_cast<Element>(i / group * group + (upper ? group / 2 : 0) + i % group / 2 + (i % 2) * lanes);
+  return (Words)__builtin_shuffle((Elements)a, (Elements)b, order);
+}
 /// Transposes a width x width matrix of words.
 DUJIANG_INLINE void transpose(Words* v) {
-  swap_blocks<1>(v);
-  swap_blocks<2>(v);
+#pragma GCC unroll 4
+  for (int i = 0; i < width; i += 4) {
+    const Words a = interleave<std::uint32_t, false>(v[i], v[i + 1]),
+                b = interleave<std::uint32_t, false>(v[i + 2], v[i + 3]);
+    const Words c = interleave<std::uint32_t, true>(v[i], v[i + 1]),
+                d = interleave<std::uint32_t, true>(v[i + 2], v[i + 3]);
+    v[i] = interleave<std::uint64_t, false>(a, b);
+    v[i + 1] = interleave<std::uint64_t, true>(a, b);
+    v[i + 2] = interleave<std::uint64_t, false>(c, d);
+    v[i + 3] = interleave<std::uint64_t, true>(c, d);
+  }
   if constexpr (width > 4) swap_blocks<4>(v);
   if constexpr (width > 8) swap_blocks<8>(v);
 }
@@ -212,7 +233,7 @@ DUJIANG_INLINE void unpack_columns(const float* from, Index ld, Index columns, I
 }
 
 /// What happens to a product that is done.
-enum class Into { set, add, blend };  ///< c = factor * p; c += p; c = c * column[.] + p
+enum class Into { set, add, blend };  ///< c = p; c += p; c = c * column[.] + p
 
 /// A product is read and written as elements of E, rounded once; like those of what is multiplied, subnormals of bf16
 /// may become zero.
@@ -221,7 +242,6 @@ struct Target {
   typename E::Bits* c;
   Index ld;
   Into into;
-  float factor = 1;
   const float* column = nullptr;
 };
 
@@ -245,13 +265,12 @@ DUJIANG_INLINE void product_tile(const std::uint32_t* a, Index lda, const std::u
       for (int v = 0; v < V; ++v) acc[r][v] = C::multiply_add(ar, bk[v], acc[r][v]);
     }
   }
-  const float factor = t.factor;
   switch (t.into) {
     case Into::set:
 #pragma GCC unroll 12
       for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) store_flushing(E{}, c + r * ld + v * width, acc[r][v] * factor);
+        for (int v = 0; v < V; ++v) store_flushing(E{}, c + r * ld + v * width, acc[r][v]);
       break;
     case Into::add:
 #pragma GCC unroll 12
@@ -280,6 +299,7 @@ static void product_panel(Index rows, const std::uint32_t* a, Index lda, const s
   Index r = 0;
   for (; r + tall <= rows; r += tall) product_tile<C, tall, V>(a + r * lda, lda, b, ldb, units, t, r, col);
   for (; r + 4 <= rows; r += 4) product_tile<C, 4, V>(a + r * lda, lda, b, ldb, units, t, r, col);
+  for (; r + 2 <= rows; r += 2) product_tile<C, 2, V>(a + r * lda, lda, b, ldb, units, t, r, col);
   for (; r < rows; ++r) product_tile<C, 1, V>(a + r * lda, lda, b, ldb, units, t, r, col);
 }
 
