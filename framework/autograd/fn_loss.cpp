@@ -8,8 +8,6 @@
 namespace dujiang::fn {
 namespace {
 
-constexpr std::int64_t chunk_bytes = std::int64_t{64} << 20;
-
 // What a chunk of rows is computed from and into.
 struct Chunk {
   Tensor x, labels, loss_weight, losses;
@@ -86,12 +84,14 @@ void sharded_vocabulary(Stream& stream, const Head& head, const Chunk& chunk) {
   if (partials.defined()) chunk.dx.copy_from(tree_sum(partials, *shard.slices));
 }
 
-// How many rows' logits exist at a time. With slices, that must not depend on how many of them are here.
+// How many rows' logits exist at a time: few, to stay near for the three sweeps over them, but not so few that adding
+// to the weight's gradient for each chunk tells. With slices, that must not depend on how many of them are here.
 std::int64_t rows_at_a_time(const Tensor& x, const Tensor& weight, const CrossEntropyOptions& options) {
-  constexpr std::int64_t usual_slices = 8;
+  constexpr std::int64_t usual_slices = 8, near_bytes = 16 << 20, most_bytes = 64 << 20, enough = 1024;
   const bool sliced = options.shard && options.shard->slices;
   const std::int64_t columns = sliced ? weight.size(0) / options.shard->slices->local * usual_slices : weight.size(0);
-  return std::max<std::int64_t>(1, chunk_bytes / (columns * std::int64_t(size_of(x.dtype()))));
+  const std::int64_t row = columns * std::int64_t(size_of(x.dtype()));
+  return std::max<std::int64_t>({1, near_bytes / row, std::min(most_bytes / row, enough)});
 }
 
 }  // namespace
