@@ -8,6 +8,7 @@
 #include "framework/base/threads.h"
 #include "ops/cpu/arguments.h"
 #include "ops/cpu/loss_simd.h"
+#include "ops/cpu/thread_scratch.h"
 
 namespace dujiang::ops::cpu {
 namespace {
@@ -36,6 +37,7 @@ void softmax_cross_entropy(Stream&, const View& logits, const View& labels, cons
   const auto row = loss_table().row[index_of(logits.dtype)];
   const auto step = static_cast<std::int64_t>(size_of(logits.dtype));
   const std::int64_t grain = std::max<std::int64_t>(1, 16384 / count);  // rows: some microseconds of work
+  const ThreadScratch scratch(gradient ? loss_scratch(count) * static_cast<std::int64_t>(sizeof(float)) : 0);
   parallel_ranges(n, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
       const float w = weights[i * weight.strides[0]];
@@ -44,7 +46,7 @@ void softmax_cross_entropy(Stream&, const View& logits, const View& labels, cons
                                              .valid = valid,
                                              .label = label[i * labels.strides[0]],
                                              .factor = grad_scale * w,
-                                             .gradient = gradient});
+                                             .scratch = gradient ? static_cast<float*>(scratch.mine()) : nullptr});
     }
   });
 }
@@ -76,7 +78,7 @@ void for_slice_rows(const char* op, const View& logits, const View& labels, std:
                    .valid = std::clamp<std::int64_t>(valid - first, 0, count),
                    .label = at - first,
                    .factor = 0,
-                   .gradient = true},
+                   .scratch = nullptr},
            i, at >= 0);
     }
   });

@@ -11,9 +11,14 @@ namespace dujiang::ops::cpu {
 struct LossRow {
   void* logits;
   std::int64_t count, valid, label;
-  float factor;  ///< of the gradient
-  bool gradient;
+  float factor;    ///< of the gradient
+  float* scratch;  ///< loss_scratch() floats where the gradient is asked for, else null
 };
+
+/// For a row's powers of two and what they are relative to.
+constexpr std::int64_t loss_scratch(std::int64_t count) {
+  return count + count / 64 + 32;
+}
 
 /// By dtype (f32, bf16, f16): returns log-sum-exp less the label's logit, and where asked turns logits into gradients.
 struct LossTable {
