@@ -53,6 +53,21 @@ void check_heads(const char* op, const View& q, const View& k, const View& v, co
   }
 }
 
+/// Of the products: what a column costs grows with its place.
+double cost(const HeadGroup& g) {
+  return static_cast<double>(g.columns()) * static_cast<double>(2 * g.keys - g.queries);
+}
+/// A thread's share of the cost of all.
+double share_of(const std::vector<HeadGroup>& groups, std::int64_t threads) {
+  return std::accumulate(groups.begin(), groups.end(), 0.0,
+                         [](double sum, const HeadGroup& g) { return sum + cost(g); }) /
+         static_cast<double>(threads);
+}
+/// Whether a group need not be cut for threads to have enough to share out.
+bool stays_whole(const HeadGroup& g, double share, std::int64_t threads) {
+  return threads == 1 || cost(g) * 2 <= share;
+}
+
 /// Every key head of every segment that has queries, the costliest first, so that the last ones to be done are small.
 std::vector<HeadGroup> head_groups(const View& q, const View& k, const View& v, const View& o, const View& lse,
                                    const Segments& segments, float scale) {
@@ -78,7 +93,6 @@ std::vector<HeadGroup> head_groups(const View& q, const View& k, const View& v, 
                         .dim = q.shape[2],
                         .scale = scale});
   }
-  const auto cost = [](const HeadGroup& g) { return g.queries * (2 * g.keys - g.queries); };
   std::stable_sort(groups.begin(), groups.end(),
                    [&](const HeadGroup& a, const HeadGroup& b) { return cost(a) > cost(b); });
   return groups;
@@ -88,9 +102,11 @@ std::int64_t blocks_of(const HeadGroup& group) {
   return (group.columns() + column_block - 1) / column_block;
 }
 
-/// A block of columns, or with few blocks and many keys, a range of its keys.
+/// A block of columns, or with few blocks and many keys, a range of its keys; or where there are many groups, all of a
+/// group, whose packed keys then stay near.
 struct ForwardTask {
   std::size_t group;
+  bool whole;
   std::int64_t first, key_begin, key_end;
   std::int64_t partial;  ///< its place among the partial outcomes, -1 where it writes o itself
 };
@@ -131,12 +147,16 @@ void attention(Stream&, const View& q, const View& k, const View& v, const Segme
   };
   std::vector<Pack> packs;
   std::vector<std::int64_t> packed_at(groups.size(), -1);  // in tiles
-  std::int64_t blocks = 0;
+  const double share = share_of(groups, threads);
+  const auto whole = [&](const HeadGroup& g) { return blocks_of(g) > 1 && stays_whole(g, share, threads); };
+  const auto tiles_in = [](const HeadGroup& g) { return (g.keys + key_tile - 1) / key_tile; };
+  std::int64_t blocks = 0, most_tiles = 0;
   for (std::size_t g = 0; g < groups.size(); ++g) {
     blocks += blocks_of(groups[g]);
-    if (blocks_of(groups[g]) == 1) continue;
+    if (whole(groups[g])) most_tiles = std::max(most_tiles, tiles_in(groups[g]));
+    if (blocks_of(groups[g]) == 1 || whole(groups[g])) continue;
     packed_at[g] = static_cast<std::int64_t>(packs.size());
-    for (std::int64_t tile = 0; tile * key_tile < groups[g].keys; ++tile) packs.push_back({g, tile});
+    for (std::int64_t tile = 0; tile < tiles_in(groups[g]); ++tile) packs.push_back({g, tile});
   }
   const std::int64_t tile_bytes = kernel.tile_bytes(dim);
   const auto packed = allocate_host(packs.size() * static_cast<std::size_t>(tile_bytes));
@@ -160,6 +180,11 @@ void attention(Stream&, const View& q, const View& k, const View& v, const Segme
   std::int64_t partials = 0;
   const std::int64_t wanted = blocks < 2 * threads && threads > 1 ? (2 * threads + blocks - 1) / blocks : 1;
   for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (whole(groups[g])) {
+      tasks.push_back(
+          {.group = g, .whole = true, .first = 0, .key_begin = 0, .key_end = groups[g].keys, .partial = -1});
+      continue;
+    }
     for (std::int64_t b = blocks_of(groups[g]) - 1; b >= 0; --b) {
       const std::int64_t first = b * column_block;
       const std::int64_t keys = groups[g].visible(std::min(first + column_block, groups[g].columns()) - 1);
@@ -167,8 +192,8 @@ void attention(Stream&, const View& q, const View& k, const View& v, const Segme
       const std::int64_t parts = std::clamp<std::int64_t>(tiles / 4, 1, wanted);
       if (parts > 1) joins.push_back({g, first, parts, partials});
       for (std::int64_t p = 0; p < parts; ++p)
-        tasks.push_back(
-            {g, first, tiles * p / parts * key_tile, tiles * (p + 1) / parts * key_tile, parts > 1 ? partials++ : -1});
+        tasks.push_back({g, false, first, tiles * p / parts * key_tile, tiles * (p + 1) / parts * key_tile,
+                         parts > 1 ? partials++ : -1});
     }
   }
   const std::int64_t partial_bytes = kernel.partial_bytes(dim);
@@ -176,7 +201,8 @@ void attention(Stream&, const View& q, const View& k, const View& v, const Segme
   const auto partial_at = [&](std::int64_t p) {
     return p < 0 ? nullptr : static_cast<char*>(partial.get()) + p * partial_bytes;
   };
-  std::int64_t scratch_bytes = kernel.scratch_bytes(dim);
+  const std::int64_t block_bytes = (kernel.scratch_bytes(dim) + 63) / 64 * 64;
+  std::int64_t scratch_bytes = block_bytes + most_tiles * tile_bytes;
   const auto alone = [&](const ForwardTask& t) {
     return groups[t.group].queries == 1 && blocks_of(groups[t.group]) == 1 && t.partial < 0;
   };
@@ -185,9 +211,15 @@ void attention(Stream&, const View& q, const View& k, const View& v, const Segme
   const ThreadScratch scratch(scratch_bytes);
   parallel_tasks(static_cast<std::int64_t>(tasks.size()), [&](std::int64_t i) {
     const ForwardTask& t = tasks[static_cast<std::size_t>(i)];
-    if (alone(t)) return one_query(groups[t.group], q.dtype, scratch.mine());
-    kernel.block(groups[t.group], t.first, t.key_begin, t.key_end, tiles_of(t.group), scratch.mine(),
-                 partial_at(t.partial));
+    const HeadGroup& h = groups[t.group];
+    char* const mine = static_cast<char*>(scratch.mine());
+    if (alone(t)) return one_query(h, q.dtype, mine);
+    if (!t.whole)
+      return kernel.block(h, t.first, t.key_begin, t.key_end, tiles_of(t.group), mine, partial_at(t.partial));
+    char* const tiles = mine + block_bytes;
+    for (std::int64_t tile = 0; tile < tiles_in(h); ++tile) kernel.pack(h, tile, tiles);
+    for (std::int64_t b = blocks_of(h) - 1; b >= 0; --b)
+      kernel.block(h, b * column_block, t.key_begin, t.key_end, tiles, mine, nullptr);
   });
   parallel_tasks(static_cast<std::int64_t>(joins.size()), [&](std::int64_t i) {
     const Join& j = joins[static_cast<std::size_t>(i)];
@@ -233,12 +265,8 @@ void attention_backward(Stream&, const View& d_o, const View& q, const View& k, 
   const auto finish = wide ? kernel.finish_f32 : kernel.finish;
   const std::int64_t dim = q.shape[2], threads = omp_in_parallel() ? 1 : thread_count();
 
-  // A group is cut where it is more than a quarter of a thread's share, into ranges of equal cost: what a block costs
-  // grows with its place.
-  const auto cost = [](const HeadGroup& g) { return static_cast<double>(g.columns()) * static_cast<double>(g.keys); };
-  const double share = std::accumulate(groups.begin(), groups.end(), 0.0,
-                                       [&](double sum, const HeadGroup& g) { return sum + cost(g); }) /
-                       static_cast<double>(threads);
+  // A group that is cut is cut into ranges of equal cost.
+  const double share = share_of(groups, threads);
   struct Finish {
     std::size_t group;
     std::int64_t begin, end, parts, sums;
@@ -252,7 +280,7 @@ void attention_backward(Stream&, const View& d_o, const View& q, const View& k, 
     const HeadGroup& h = groups[g];
     const std::int64_t blocks = blocks_of(h);
     most_keys = std::max(most_keys, h.keys);
-    const std::int64_t parts = threads == 1 || cost(h) * 2 <= share
+    const std::int64_t parts = stays_whole(h, share, threads)
                                    ? 1
                                    : std::clamp<std::int64_t>(static_cast<std::int64_t>(cost(h) * 4 / share), 1,
                                                               std::max<std::int64_t>(blocks / 4, 1));
@@ -284,7 +312,9 @@ void attention_backward(Stream&, const View& d_o, const View& q, const View& k, 
     const HeadGroup& h = groups[t.group];
     char* const mine = static_cast<char*>(scratch.mine());
     void* const to = t.sums < 0 ? mine + scratch_bytes : static_cast<char*>(sums.get()) + t.sums;
-    kernel.blocks(h, t.block_begin, t.block_end, mine, to);
+    const auto later = static_cast<std::size_t>(i + threads);
+    const bool starts = later < tasks.size() && tasks[later].block_begin == 0;
+    kernel.blocks(h, t.block_begin, t.block_end, mine, to, starts ? &groups[tasks[later].group] : nullptr);
     if (t.sums < 0) finish(h, 0, h.keys, 1, to, &h.keys);
   });
   parallel_tasks(static_cast<std::int64_t>(finishes.size()), [&](std::int64_t i) {

@@ -163,7 +163,8 @@ void one_block(const HeadGroup& h, Index first, const Scratch<C>& s, const Sums&
 }
 
 template <class C>
-void blocks(const HeadGroup& h, std::int64_t block_begin, std::int64_t block_end, void* scratch, void* out) {
+void blocks(const HeadGroup& h, std::int64_t block_begin, std::int64_t block_end, void* scratch, void* out,
+            const HeadGroup* next) {
   using E = typename C::E;
   Arena arena(scratch), of_sums(out);
   const Scratch<C> s(arena, h.dim, h.keys);
@@ -183,7 +184,16 @@ void blocks(const HeadGroup& h, std::int64_t block_begin, std::int64_t block_end
     pack_column_units<C>(rows_of(h.k), rows, h.dim, s.k_transposed + key / key_tile * h.dim * transposed_ld<C>,
                          transposed_ld<C>);
   }
-  for (Index b = block_begin; b < block_end; ++b) one_block<C>(h, b * column_block, s, sums);
+  const Index count = block_end - block_begin;
+  for (Index b = 0; b < count; ++b) {
+    one_block<C>(h, (block_begin + b) * column_block, s, sums);
+    if (next == nullptr) continue;
+    for (const HeadRows* rows : {&next->k, &next->v})
+      for (Index r = next->keys * b / count; r < next->keys * (b + 1) / count; ++r)
+        prefetch_row<E>(at<E>(*rows, r), h.dim);
+    if (b + 1 == count)
+      for (const HeadRows* rows : {&next->q, &next->d_o, &next->o}) prefetch_columns<E>(*rows, *next, 0);
+  }
 }
 
 template <class E>

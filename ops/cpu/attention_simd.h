@@ -53,8 +53,9 @@ struct AttentionBackward {
   std::int64_t (*scratch_bytes)(std::int64_t dim, std::int64_t keys);
   std::int64_t (*sums_bytes)(std::int64_t dim, std::int64_t keys);
   /// dq of the column blocks [block_begin, block_end), and in `sums` what they add to dk and dv (of the keys that
-  /// they see; the others are left alone).
-  void (*blocks)(const HeadGroup& head, std::int64_t block_begin, std::int64_t block_end, void* scratch, void* sums);
+  /// they see; the others are left alone). What `next` starts with is brought near, if that is given.
+  void (*blocks)(const HeadGroup& head, std::int64_t block_begin, std::int64_t block_end, void* scratch, void* sums,
+                 const HeadGroup* next);
   /// Writes rows [begin, end) of dk and dv: the total of `parts` sums (one after another, each sums_bytes), of which
   /// part p holds rows below seen[p].
   using Finish = void (*)(const HeadGroup& head, std::int64_t begin, std::int64_t end, std::int64_t parts,

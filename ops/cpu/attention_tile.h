@@ -51,15 +51,15 @@ DUJIANG_INLINE void limits(const HeadGroup& h, Index first, std::int32_t* limit)
   }
 }
 
-/// Brings the rows of a block of columns near, ahead of their use.
+/// Brings dim elements of a row near, ahead of their use.
+template <class E>
+DUJIANG_INLINE void prefetch_row(const typename E::Bits* row, Index dim) {
+  for (Index x = 0; x < dim; x += 64 / static_cast<Index>(sizeof *row)) __builtin_prefetch(row + x);
+}
 template <class E>
 DUJIANG_INLINE void prefetch_columns(const HeadRows& rows, const HeadGroup& h, Index first) {
   const ColumnRows<E> row(rows, h, first);
-  for (Index c = 0; c < column_block && row(c) != nullptr; ++c) {
-    const auto* p = reinterpret_cast<const char*>(row(c));
-    for (Index byte = 0; byte < h.dim * static_cast<Index>(sizeof(typename E::Bits)); byte += 64)
-      __builtin_prefetch(p + byte);
-  }
+  for (Index c = 0; c < column_block && row(c) != nullptr; ++c) prefetch_row<E>(row(c), h.dim);
 }
 
 /// Scores [rows][column_block] of keys that a column does not see become minus infinity.
