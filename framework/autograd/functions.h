@@ -91,9 +91,9 @@ struct CrossEntropyOptions {
 };
 /// sum_i loss_weight[i] * cross_entropy(x[i] · weightᵀ, labels[i]) -> f32 [1]; labels below 0 are left out.
 ///
-/// The logits exist only for some rows at a time (at most about 64 MB): where gradients are recorded, the forward pass
-/// turns each chunk into its gradients at once, and `weight`, which must then be a leaf, receives its part there and
-/// then. backward() must therefore be started from this loss itself, with gradient 1.
+/// The logits exist only for some rows at a time (16 MB, or up to 64 for 1,024 rows): where gradients are recorded, the
+/// forward pass turns each chunk into its gradients at once, and `weight`, which must then be a leaf, receives its part
+/// there and then. backward() must therefore be started from this loss itself, with gradient 1.
 Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor& labels, const Tensor& loss_weight,
                             const CrossEntropyOptions& options);
 

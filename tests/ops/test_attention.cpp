@@ -465,6 +465,7 @@ BOOST_AUTO_TEST_CASE(wrong_arguments_throw) {
     BOOST_CHECK_THROW(run(p.q, p.k, p.lse, {p.queries, begins, ends}), Error);
   BOOST_CHECK_THROW(run(p.q, clone(p.k, Dtype::bf16), p.lse, p.segments()), Error);
   BOOST_CHECK_THROW(run(p.q, p.k, p.q, p.segments()), Error);
+  BOOST_CHECK_THROW(ops::attention(cpu, p.q, p.k, p.v, p.segments(), 0, p.o, p.lse), Error);
   BOOST_CHECK_THROW(run(clone(p.q, Dtype::f32, Layout::transposed), p.k, p.lse, p.segments()), Error);
   BOOST_CHECK_THROW(
       ops::attention_backward(cpu, p.d_o, p.q, p.k, p.v, p.o, View(), p.segments(), p.scale, p.dq, p.dk, p.dv), Error);
