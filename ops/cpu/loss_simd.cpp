@@ -20,8 +20,8 @@ DUJIANG_INLINE Floats logits_at(const typename E::Bits* x, std::int64_t i, std::
 }
 
 /// The largest of x * log2 e, rounded, and the sum of 2^(x * log2 e - largest), in one pass over memory: span by span,
-/// each lane with a maximum of its own. The powers of two are kept where `powers` is given, relative to their lane's
-/// maximum so far, which `bases` has for each span.
+/// each lane with a maximum of its own. Where `keep`, `powers` gets the powers of two, relative to their
+/// lane's maximum so far, which `bases` gets for each span.
 template <class E, bool keep>
 DUJIANG_INLINE void total_of(const typename E::Bits* x, std::int64_t n, float& most, float& total, float* powers,
                              float* bases) {
@@ -82,12 +82,13 @@ float row(const LossRow& r) {
     return 0;
   }
   float most, total;
-  float* const bases = r.scratch;
-  float* const powers = r.scratch + (r.valid + span - 1) / span * width;
-  if (r.scratch != nullptr)
+  float *const bases = r.scratch, *powers = nullptr;
+  if (r.scratch != nullptr) {
+    powers = r.scratch + (r.valid + span - 1) / span * width;
     total_of<E, true>(x, r.valid, most, total, powers, bases);
-  else
+  } else {
     total_of<E, false>(x, r.valid, most, total, nullptr, nullptr);
+  }
   const Floats at_label = load_some(E{}, x + r.label, 1) * log2_e - most;
   const float loss = __builtin_logf(total) - at_label[0] * ln_2;
   if (r.scratch == nullptr) return loss;
