@@ -102,6 +102,10 @@ std::int64_t blocks_of(const HeadGroup& group) {
   return (group.columns() + column_block - 1) / column_block;
 }
 
+std::int64_t tiles_over(std::int64_t keys) {
+  return (keys + key_tile - 1) / key_tile;
+}
+
 /// A block of columns, or with few blocks and many keys, a range of its keys; or where there are many groups, all of a
 /// group, whose packed keys then stay near.
 struct ForwardTask {
@@ -149,14 +153,13 @@ void attention(Stream&, const View& q, const View& k, const View& v, const Segme
   std::vector<std::int64_t> packed_at(groups.size(), -1);  // in tiles
   const double share = share_of(groups, threads);
   const auto whole = [&](const HeadGroup& g) { return blocks_of(g) > 1 && stays_whole(g, share, threads); };
-  const auto tiles_in = [](const HeadGroup& g) { return (g.keys + key_tile - 1) / key_tile; };
   std::int64_t blocks = 0, most_tiles = 0;
   for (std::size_t g = 0; g < groups.size(); ++g) {
     blocks += blocks_of(groups[g]);
-    if (whole(groups[g])) most_tiles = std::max(most_tiles, tiles_in(groups[g]));
+    if (whole(groups[g])) most_tiles = std::max(most_tiles, tiles_over(groups[g].keys));
     if (blocks_of(groups[g]) == 1 || whole(groups[g])) continue;
     packed_at[g] = static_cast<std::int64_t>(packs.size());
-    for (std::int64_t tile = 0; tile < tiles_in(groups[g]); ++tile) packs.push_back({g, tile});
+    for (std::int64_t tile = 0; tile < tiles_over(groups[g].keys); ++tile) packs.push_back({g, tile});
   }
   const std::int64_t tile_bytes = kernel.tile_bytes(dim);
   const auto packed = allocate_host(packs.size() * static_cast<std::size_t>(tile_bytes));
@@ -188,7 +191,7 @@ void attention(Stream&, const View& q, const View& k, const View& v, const Segme
     for (std::int64_t b = blocks_of(groups[g]) - 1; b >= 0; --b) {
       const std::int64_t first = b * column_block;
       const std::int64_t keys = groups[g].visible(std::min(first + column_block, groups[g].columns()) - 1);
-      const std::int64_t tiles = (keys + key_tile - 1) / key_tile;
+      const std::int64_t tiles = tiles_over(keys);
       const std::int64_t parts = std::clamp<std::int64_t>(tiles / 4, 1, wanted);
       if (parts > 1) joins.push_back({g, first, parts, partials});
       for (std::int64_t p = 0; p < parts; ++p)
@@ -217,7 +220,7 @@ void attention(Stream&, const View& q, const View& k, const View& v, const Segme
     if (!t.whole)
       return kernel.block(h, t.first, t.key_begin, t.key_end, tiles_of(t.group), mine, partial_at(t.partial));
     char* const tiles = mine + block_bytes;
-    for (std::int64_t tile = 0; tile < tiles_in(h); ++tile) kernel.pack(h, tile, tiles);
+    for (std::int64_t tile = 0; tile < tiles_over(h.keys); ++tile) kernel.pack(h, tile, tiles);
     for (std::int64_t b = blocks_of(h) - 1; b >= 0; --b)
       kernel.block(h, b * column_block, t.key_begin, t.key_end, tiles, mine, nullptr);
   });
