@@ -28,20 +28,20 @@ void tiled_gemm(const TiledProduct& p, const TiledGemm& kernel) {
   const std::int64_t threads = omp_in_parallel() ? 1 : thread_count();
   const std::int64_t rows = rows_of_part(p, threads), down = divided(p.m, rows);
   // What is packed of b at once, and how many parts share its panels where there are fewer rows than threads want.
-  const std::int64_t panels = divided(p.n, gemm_panel), at_once = std::min(panels, gemm_columns / gemm_panel);
+  const std::int64_t panels = divided(p.n, kernel.panel), at_once = std::min(panels, gemm_columns / kernel.panel);
   const std::int64_t across = std::min(at_once, divided(threads, down)), columns = divided(at_once, across);
 
   const std::int64_t panel_words = kernel.panel_words(p), rows_words = kernel.rows_words(p);
   const std::int64_t sums_floats = kernel.sums_floats(p, rows, columns);
-  const bool one_piece = p.k <= gemm_depth;  // else each part keeps its sums until the last piece of k
+  const bool one_piece = p.k <= kernel.depth;  // else each part keeps its sums until the last piece of k
   const auto memory = [](std::int64_t words) { return allocate_host(static_cast<std::size_t>(words) * 4); };
   const auto packed = memory(at_once * panel_words), kept = memory(one_piece ? 0 : down * across * sums_floats);
   const ThreadScratch scratch((rows_words + (one_piece ? sums_floats : 0)) * 4);
   auto* const b = static_cast<std::uint32_t*>(packed.get());
   for (std::int64_t first = 0; first < panels; first += at_once) {
     const std::int64_t count = std::min(at_once, panels - first);
-    for (std::int64_t k = 0; k < p.k; k += gemm_depth) {
-      const TiledDepth depth{k, std::min(k + gemm_depth, p.k)};
+    for (std::int64_t k = 0; k < p.k; k += kernel.depth) {
+      const TiledDepth depth{k, std::min(k + kernel.depth, p.k)};
       parallel_tasks(count, [&](std::int64_t i) { kernel.pack(p, depth, first + i, b + i * panel_words); });
       parallel_tasks(down * across, [&](std::int64_t part) {
         const std::int64_t row = part / across * rows, column = part % across * columns;

@@ -8,6 +8,11 @@
 namespace dujiang::ops::cpu::DUJIANG_ISA {
 namespace {
 
+constexpr Index gemm_panel = tile_vectors * width;
+/// A panel and the rows that pass by it share the second-level cache of processors with AVX-512, which can be read as
+/// fast as they multiply; elsewhere a panel stays in the first-level cache.
+constexpr Index gemm_depth = width == 16 ? 1024 : 384;
+
 template <class C>
 Index units_of(Index k) {
   return (k + C::per_unit - 1) / C::per_unit;
@@ -118,7 +123,9 @@ void multiply(const TiledProduct& p, TiledDepth depth, const TiledPart& part, st
 }
 
 template <class C, class Out>
-constexpr TiledGemm gemm = {.panel_words = panel_words<C>,
+constexpr TiledGemm gemm = {.panel = gemm_panel,
+                            .depth = gemm_depth,
+                            .panel_words = panel_words<C>,
                             .rows_words = rows_words<C>,
                             .sums_floats = sums_floats<Out>,
                             .pack = pack<C>,

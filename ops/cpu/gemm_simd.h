@@ -7,9 +7,7 @@
 
 namespace dujiang::ops::cpu {
 
-inline constexpr std::int64_t gemm_panel = 64;      ///< columns that are packed together
 inline constexpr std::int64_t gemm_rows = 192;      ///< rows of a part, at most: what is multiplied stays in a cache
-inline constexpr std::int64_t gemm_depth = 1024;    ///< of k that is multiplied at once
 inline constexpr std::int64_t gemm_columns = 2048;  ///< that are packed at once
 
 /// c [m, n] = or += a [m, k] · b [k, n]. Element (r, c) of an operand lies at data[r * row + c * column] (elements);
@@ -22,7 +20,7 @@ struct TiledProduct {
   bool accumulate;
 };
 
-/// Of k, the elements [begin, end): a part of gemm_depth.
+/// Of k, the elements [begin, end): as many as are multiplied at once.
 struct TiledDepth {
   std::int64_t begin, end;
 };
@@ -37,6 +35,8 @@ struct TiledPart {
 /// For one dtype of the inputs and one of the output. Every element is a sum in f32 over k in one order, so it depends
 /// neither on how a product is cut into parts nor on its other rows and columns.
 struct TiledGemm {
+  std::int64_t panel;                                        ///< columns that are packed together
+  std::int64_t depth;                                        ///< of k that is multiplied at once
   std::int64_t (*panel_words)(const TiledProduct& product);  ///< of a packed panel
   std::int64_t (*rows_words)(const TiledProduct& product);   ///< of a part's packed rows; 0 where they need no packing
   std::int64_t (*sums_floats)(const TiledProduct& product, std::int64_t rows, std::int64_t panels);

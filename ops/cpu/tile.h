@@ -232,6 +232,9 @@ DUJIANG_INLINE void unpack_columns(const float* from, Index ld, Index columns, I
   }
 }
 
+/// Vectors of columns in a tile, at most.
+inline constexpr int tile_vectors = width == 16 ? 4 : 2;
+
 /// What happens to a product that is done.
 enum class Into { set, add, blend };  ///< c = p; c += p; c = c * column[.] + p
 
@@ -307,7 +310,7 @@ static void product_panel(Index rows, const std::uint32_t* a, Index lda, const s
 template <class C, class E>
 static void product(Index rows, Index vectors, Index units, const std::uint32_t* a, Index lda, const std::uint32_t* b,
                     Index ldb, const Target<E>& t) {
-  constexpr int wide = width == 16 ? 4 : 2;
+  constexpr int wide = tile_vectors;
   Index v = 0;
   for (; v + wide <= vectors; v += wide) product_panel<C, wide>(rows, a, lda, b + v * width, ldb, units, t, v * width);
   if constexpr (wide > 3)
