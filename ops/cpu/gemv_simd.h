@@ -8,7 +8,7 @@
 
 namespace dujiang::ops::cpu {
 
-/// y[m, n] (+)= x[m, k] · weight[n, k]ᵀ.
+/// y[m, n] (+)= x[m, k] · weight[n, k]ᵀ. x has the weight's dtype or, where the table says how to widen it, f32.
 struct GemvRows {
   const void* x;
   const void* weight;
@@ -18,10 +18,11 @@ struct GemvRows {
   bool accumulate;
 };
 
-/// By dtype of x and weight (f32, bf16, f16); `wide` writes f32.
+/// By dtype of the weight (f32, bf16, f16); `wide` writes f32.
 struct GemvTable {
   void (*same[3])(const GemvRows&);
   void (*wide[3])(const GemvRows&);
+  void (*widen[3])(const void* x, float* out, std::ptrdiff_t n);  ///< n elements of x; null where x is taken as it is
 };
 
 DUJIANG_SIMD_TABLE(GemvTable, gemv_table)
