@@ -11,7 +11,7 @@
 #include "ops/cpu/arguments.h"
 #include "ops/cpu/attention_one_simd.h"
 #include "ops/cpu/attention_simd.h"
-#include "ops/cpu/gemv_simd.h"
+#include "ops/cpu/gemv.h"
 #include "ops/cpu/thread_scratch.h"
 
 namespace dujiang::ops::cpu {
@@ -117,21 +117,23 @@ struct ForwardTask {
 
 /// A query alone is bound by reading the keys and values, which nothing is worth packing for.
 std::int64_t one_query_bytes(const HeadGroup& h) {
-  return h.group * ((h.keys + 15) / 16 * 16) * static_cast<std::int64_t>(sizeof(float));
+  return h.group * ((h.keys + 15) / 16 * 16 + h.dim) * static_cast<std::int64_t>(sizeof(float));
 }
 void one_query(const HeadGroup& h, Dtype dtype, void* scratch) {
   const std::int64_t stride = (h.keys + 15) / 16 * 16;
   auto* const scores = static_cast<float*>(scratch);
-  gemv_table().wide[index_of(dtype)]({.x = h.q.data,
-                                      .weight = h.k.data,
-                                      .y = scores,
-                                      .x_stride = h.q.head_stride,
-                                      .weight_stride = h.k.row_stride,
-                                      .y_stride = stride,
-                                      .m = h.group,
-                                      .n = h.keys,
-                                      .k = h.dim,
-                                      .accumulate = false});
+  GemvRows rows{.x = h.q.data,
+                .weight = h.k.data,
+                .y = scores,
+                .x_stride = h.q.head_stride,
+                .weight_stride = h.k.row_stride,
+                .y_stride = stride,
+                .m = h.group,
+                .n = h.keys,
+                .k = h.dim,
+                .accumulate = false};
+  widen_x(dtype, rows, scores + h.group * stride);
+  gemv_table().wide[index_of(dtype)](rows);
   one_query_table().of[index_of(dtype)](h, scores, stride);
 }
 
