@@ -137,16 +137,32 @@ void accumulate(const void* from, float* y, std::ptrdiff_t n) {
   if (i < n) store_some(F32{}, y + i, load_some(F32{}, y + i, n - i) + load_some(E{}, x + i, n - i), n - i);
 }
 
-typedef double Doubles __attribute__((vector_size(width * 8)));
+/// Half a vector of floats, as doubles: a register of each. GCC 12 keeps wider vectors of doubles in memory.
+typedef float HalfFloats __attribute__((vector_size(width * 2)));
+typedef double Doubles __attribute__((vector_size(width * 4)));
+DUJIANG_INLINE Doubles to_doubles(HalfFloats v) {  // one instruction, which GCC 12 splits in two
+#if defined(__AVX512F__)
+  return (Doubles)_mm512_cvtps_pd((__m256)v);
+#elif defined(__AVX2__)
+  return (Doubles)_mm256_cvtps_pd((__m128)v);
+#else
+  return __builtin_convertvector(v, Doubles);
+#endif
+}
 
 /// Sums f(x) in double: neither a large count nor large squares lose anything.
 template <class E, bool square>
 double total(const void* from, std::ptrdiff_t n) {
   const auto* x = static_cast<const typename E::Bits*>(from);
-  Doubles t0{}, t1{};
-  auto step = [](Doubles& t, Floats v) {
-    const Doubles d = __builtin_convertvector(v, Doubles);
-    t += square ? d * d : d;
+  constexpr int half = width / 2;
+  Doubles t0[2] = {}, t1[2] = {};
+  auto step = [](Doubles* t, Floats v) {
+    HalfFloats halves[2];
+    std::memcpy(halves, &v, sizeof v);
+    for (int i = 0; i < 2; ++i) {
+      const Doubles d = to_doubles(halves[i]);
+      t[i] += square ? d * d : d;
+    }
   };
   std::ptrdiff_t i = 0;
   for (; i + 2 * width <= n; i += 2 * width) {
@@ -158,9 +174,8 @@ double total(const void* from, std::ptrdiff_t n) {
     i += width;
   }
   if (i < n) step(t1, load_some(E{}, x + i, n - i));
-  t0 += t1;
   double sum = 0;
-  for (int lane = 0; lane < width; ++lane) sum += t0[lane];
+  for (int lane = 0; lane < width; ++lane) sum += t0[lane / half][lane % half] + t1[lane / half][lane % half];
   return sum;
 }
 

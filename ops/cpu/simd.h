@@ -229,22 +229,24 @@ DUJIANG_INLINE Floats sqrt(Floats v) {
   return v;
 #endif
 }
-DUJIANG_INLINE float sum(Floats v) {
-#if defined(__AVX512F__)
-  return _mm512_reduce_add_ps((__m512)v);  // halves onto halves, as below, but in registers
-#endif
-  float total[width];
-  std::memcpy(total, &v, sizeof v);
-  for (int step = width / 2; step > 0; step /= 2)
-    for (int i = 0; i < step; ++i) total[i] += total[i + step];
-  return total[0];
+/// Lane i of v is lane i ^ step.
+template <int step>
+DUJIANG_INLINE Floats swapped(Floats v) {
+  Ints order;
+#pragma GCC unroll 16
+  for (int lane = 0; lane < width; ++lane) order[lane] = lane ^ step;
+  return __builtin_shuffle(v, order);
 }
+/// Over all lanes, halves onto halves.
+template <int step = width / 2>
+DUJIANG_INLINE float sum(Floats v) {
+  if constexpr (step > 0) return sum<step / 2>(v + swapped<step>(v));
+  return v[0];
+}
+template <int step = width / 2>
 DUJIANG_INLINE float max(Floats v) {
-  float best[width];
-  std::memcpy(best, &v, sizeof v);
-  for (int step = width / 2; step > 0; step /= 2)
-    for (int i = 0; i < step; ++i) best[i] = best[i] > best[i + step] ? best[i] : best[i + step];
-  return best[0];
+  if constexpr (step > 0) return max<step / 2>(max(v, swapped<step>(v)));
+  return v[0];
 }
 
 /// 1 / (1 + e^-x) to 4 ulp above -87; below, where it is under 2e-38, no more than that. NaN stays NaN. e^-x is
