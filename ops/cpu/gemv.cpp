@@ -40,8 +40,11 @@ void gemv(const View& a, const View& b, const View& c, bool accumulate) {
                .n = c.shape[1],
                .k = a.shape[1],
                .accumulate = accumulate};
-  const auto memory = allocate_host(static_cast<std::size_t>(all.m * all.k) * sizeof(float));
-  widen_x(a.dtype, all, static_cast<float*>(memory.get()));
+  std::shared_ptr<void> wide;
+  if (table.widen[index_of(a.dtype)] != nullptr) {
+    wide = allocate_host(static_cast<std::size_t>(all.m * all.k) * sizeof(float));
+    widen_x(a.dtype, all, static_cast<float*>(wide.get()));
+  }
   // Whole cache lines of the result per thread; fewer rows than that are not worth a thread.
   constexpr std::int64_t block = 64;
   parallel_ranges((all.n + block - 1) / block, 1, [&](std::int64_t begin, std::int64_t end) {
