@@ -229,7 +229,7 @@ DUJIANG_INLINE Floats sqrt(Floats v) {
   return v;
 #endif
 }
-/// Lane i of v is lane i ^ step.
+/// Lane i of the result is lane i ^ step of v.
 template <int step>
 DUJIANG_INLINE Floats swapped(Floats v) {
   Ints order;
