@@ -49,6 +49,31 @@ std::int32_t likeliest(std::span<const float> logits) {
   return found == logits.end() ? 0 : static_cast<std::int32_t>(found - logits.begin());
 }
 
+/// The tokens by score, highest first, equal ones by number. Sorts about as many as were asked for: a draw needs few.
+class Descending {
+ public:
+  explicit Descending(std::span<const double> scores) : scores_(scores), order_(scores.size()) {
+    std::iota(order_.begin(), order_.end(), 0);
+  }
+  std::int32_t operator[](std::size_t place) {
+    while (place >= sorted_) {
+      const std::size_t more = std::min(order_.size(), std::max<std::size_t>(64, 2 * sorted_));
+      const auto at = [&](std::size_t i) { return order_.begin() + static_cast<std::ptrdiff_t>(i); };
+      std::partial_sort(at(sorted_), at(more), order_.end(), [&](std::int32_t a, std::int32_t b) {
+        const double x = scores_[static_cast<std::size_t>(a)], y = scores_[static_cast<std::size_t>(b)];
+        return x != y ? x > y : a < b;
+      });
+      sorted_ = more;
+    }
+    return order_[place];
+  }
+
+ private:
+  std::span<const double> scores_;
+  std::vector<std::int32_t> order_;
+  std::size_t sorted_ = 0;
+};
+
 }  // namespace
 
 std::int32_t sample(std::span<const float> logits, std::span<const std::int32_t> seen, const GenerateOptions& options,
@@ -67,34 +92,32 @@ std::int32_t sample(std::span<const float> logits, std::span<const std::int32_t>
   if (options.temperature == 0.0)
     return static_cast<std::int32_t>(std::max_element(scores.begin(), scores.end()) - scores.begin());
 
-  std::vector<std::int32_t> order(scores.size());
-  std::iota(order.begin(), order.end(), 0);
-  // Likeliest first; equal scores by number, so that the draw does not depend on the sort.
-  const auto likelier = [&](std::int32_t a, std::int32_t b) {
-    const double x = scores[static_cast<std::size_t>(a)], y = scores[static_cast<std::size_t>(b)];
-    return x != y ? x > y : a < b;
-  };
-  std::size_t kept = order.size();
-  if (options.top_k > 0) kept = std::min(kept, static_cast<std::size_t>(options.top_k));
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(kept), order.end(), likelier);
-  order.resize(kept);
-
-  std::vector<double> weights(kept);
+  Descending order(scores);
   const double top = scores[static_cast<std::size_t>(order[0])];
-  for (std::size_t i = 0; i < kept; ++i)
-    weights[i] = std::exp((scores[static_cast<std::size_t>(order[i])] - top) / options.temperature);
-  double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+  const auto weight_of = [&](double score) { return std::exp((score - top) / options.temperature); };
+  const auto weight = [&](std::size_t place) { return weight_of(scores[static_cast<std::size_t>(order[place])]); };
+  const auto weight_of_first = [&](std::size_t count) {
+    double sum = 0;
+    if (count == scores.size())
+      for (const double score : scores) sum += weight_of(score);
+    else
+      for (std::size_t i = 0; i < count; ++i) sum += weight(i);
+    return sum;
+  };
+  std::size_t kept = scores.size();
+  if (options.top_k > 0) kept = std::min(kept, static_cast<std::size_t>(options.top_k));
+  double total = weight_of_first(kept);
   if (options.top_p < 1.0) {
     double reached = 0;
     std::size_t needed = 0;
-    while (needed < kept && reached < options.top_p * total) reached += weights[needed++];
+    while (needed < kept && reached < options.top_p * total) reached += weight(needed++);
     kept = std::max<std::size_t>(needed, 1);
-    total = std::accumulate(weights.begin(), weights.begin() + static_cast<std::ptrdiff_t>(kept), 0.0);
+    total = weight_of_first(kept);
   }
   const double draw = static_cast<double>(Philox(options.seed, stream_of("generate")).bits(index) >> 11) * 0x1p-53;
   double left = draw * total;
   for (std::size_t i = 0; i < kept; ++i) {
-    left -= weights[i];
+    left -= weight(i);
     if (left < 0) return order[i];
   }
   return order[kept - 1];

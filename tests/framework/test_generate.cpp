@@ -121,6 +121,26 @@ BOOST_AUTO_TEST_CASE(top_k_and_top_p_cut_the_unlikely) {
   BOOST_TEST(allowed({.top_k = 2, .top_p = 0.99}) == (Set{1, 2}));
 }
 
+BOOST_AUTO_TEST_CASE(top_k_and_top_p_keep_as_many_of_a_flat_distribution) {
+  // 300 tokens, rising logits in a shuffled order: which are kept follows from their order alone.
+  constexpr std::size_t tokens = 300;
+  std::vector<float> logits(tokens);
+  for (std::size_t i = 0; i < tokens; ++i) logits[i] = 1e-3f * static_cast<float>(i * 77 % tokens);
+  const auto kept = [&](const GenerateOptions& options) {
+    std::vector<std::size_t> ranks;
+    const auto drawn = shares(logits, options, 20000);
+    for (std::size_t i = 0; i < tokens; ++i)
+      if (drawn[i] > 0) ranks.push_back(tokens - 1 - i * 77 % tokens);
+    std::sort(ranks.begin(), ranks.end());
+    BOOST_TEST(ranks.back() + 1 == ranks.size());  // the likeliest, none left out
+    return ranks.size();
+  };
+  for (const int k : {1, 63, 64, 65, 128, 129, 299}) BOOST_TEST(kept({.top_k = k}) == static_cast<std::size_t>(k));
+  BOOST_TEST(kept({}) == tokens);
+  // Half of the weight: the sum of exp(-i / 1000) over the first n is half of that over all for n = 139.
+  BOOST_TEST(kept({.top_p = 0.5}) == 139u);
+}
+
 BOOST_AUTO_TEST_CASE(greedy_choice_is_the_first_of_the_likeliest) {
   for (const std::size_t n : {std::size_t{1}, std::size_t{15}, std::size_t{16}, std::size_t{50}}) {
     for (std::size_t top = 0; top < n; ++top) {
