@@ -156,6 +156,8 @@ BOOST_AUTO_TEST_CASE(a_steady_step_asks_the_system_for_no_memory) {
   for (const auto precision : {train::Precision::bf16, train::Precision::fp32}) {
     const auto result = run(nullptr, 8, precision);
     BOOST_TEST(result.allocations_per_step == 0U);
+#ifndef __SANITIZE_ADDRESS__  // which keeps freed blocks of the heap from being used again
     BOOST_TEST(result.page_faults_per_step == 0U);
+#endif
   }
 }
