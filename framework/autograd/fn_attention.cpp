@@ -7,7 +7,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Offset
                  const Offsets& key_offsets, float scale) {
   const auto saved_q = autograd::save("attention", q), saved_k = autograd::save("attention", k),
              saved_v = autograd::save("attention", v);
-  Tensor o = Tensor::empty(q.shape(), q.dtype(), q.device());
+  Tensor o = Tensor::empty_like(q);
   const bool recording = autograd::recording({q, k, v});
   Tensor lse;
   if (recording) lse = Tensor::empty({q.size(0), q.size(1)}, Dtype::f32, q.device());
@@ -16,9 +16,9 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Offset
       "attention", {q, k, v}, o,
       [saved_q, saved_k, saved_v, o = o.detached(), lse, query_offsets, key_offsets, scale](autograd::Gradients& g) {
         const Tensor q = saved_q.get(), k = saved_k.get(), v = saved_v.get();
-        Tensor dq = Tensor::empty(q.shape(), q.dtype(), q.device());
-        Tensor dk = Tensor::empty(k.shape(), k.dtype(), k.device());
-        Tensor dv = Tensor::empty(v.shape(), v.dtype(), v.device());
+        Tensor dq = Tensor::empty_like(q);
+        Tensor dk = Tensor::empty_like(k);
+        Tensor dv = Tensor::empty_like(v);
         ops::attention_backward(default_stream(q.device()), g.output(), q, k, v, o, lse, {*query_offsets, *key_offsets},
                                 scale, dq, dk, dv);
         g.add(0, dq);

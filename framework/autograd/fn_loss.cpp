@@ -107,7 +107,7 @@ Tensor linear_cross_entropy(const Tensor& x, const Tensor& weight, const Tensor&
   const Head head{weight, options, recording, recording && weight.meta()};
   Tensor losses = Tensor::empty({n}, Dtype::f32, x.device());
   Tensor dx;
-  if (recording && x.meta()) dx = Tensor::empty(x.shape(), x.dtype(), x.device());
+  if (recording && x.meta()) dx = Tensor::empty_like(x);
 
   const std::int64_t most = rows_at_a_time(x, weight, options), chunks = (n + most - 1) / most;
   for (std::int64_t c = 0; c < chunks; ++c) {

@@ -8,10 +8,6 @@
 namespace dujiang::fn {
 namespace {
 
-Tensor like(const Tensor& x) {
-  return Tensor::empty(x.shape(), x.dtype(), x.device());
-}
-
 // One slice of a linear function; all operands packed.
 struct LinearSlice {
   Tensor x, weight;
@@ -38,7 +34,7 @@ void linear_backward(autograd::Gradients& g, const Tensor& x, const Tensor& weig
   const bool sums = g.needs(0) && out && slices.counts;
   Tensor dx, partials, dw;
   if (g.needs(0) && out) partials = Tensor::empty({slices.local, x.size(0), x.size(1)}, Dtype::f32, x.device());
-  if (g.needs(0) && !out) dx = like(x);
+  if (g.needs(0) && !out) dx = Tensor::empty_like(x);
   bool accumulate = false;
   if (g.needs_leaf(1)) {
     const auto slot = g.slot(1);
@@ -132,7 +128,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Offset
   const auto saved_q = autograd::save("attention", q), saved_k = autograd::save("attention", k),
              saved_v = autograd::save("attention", v);
   const HeadSlices cut(q, k, slices.local);
-  Tensor o = like(q), lse = Tensor::empty({q.size(0), q.size(1)}, Dtype::f32, q.device());
+  Tensor o = Tensor::empty_like(q), lse = Tensor::empty({q.size(0), q.size(1)}, Dtype::f32, q.device());
   each_slice(slices.local, [&](int i) {
     ops::attention(default_stream(q.device()), cut.queries_of(q, i), cut.keys_of(k, i), cut.keys_of(v, i),
                    {*query_offsets, *key_offsets}, scale, cut.queries_of(o, i), cut.queries_of(lse, i));
@@ -142,7 +138,7 @@ Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const Offset
       [saved_q, saved_k, saved_v, o = o.detached(), lse, query_offsets, key_offsets, scale, slices,
        cut](autograd::Gradients& g) {
         const Tensor q = saved_q.get(), k = saved_k.get(), v = saved_v.get(), d_o = g.output();
-        const Tensor dq = like(q), dk = like(k), dv = like(v);
+        const Tensor dq = Tensor::empty_like(q), dk = Tensor::empty_like(k), dv = Tensor::empty_like(v);
         const Tensor partials =
             Tensor::empty({cut.sharing, 2, k.size(0), cut.key_count, k.size(2)}, Dtype::f32, k.device());
         each_slice(slices.local, [&](int i) {
@@ -164,11 +160,11 @@ Tensor norm_rope(const Tensor& x, const Tensor& weight, float eps, const Tensor&
                  const Slices& heads) {
   if (!weight.defined()) return norm_rope(x, weight, eps, table, positions);  // nothing to add up
   const auto saved_x = autograd::save("norm_rope", x), saved_w = autograd::save("norm_rope", weight);
-  Tensor y = like(x), rstd = Tensor::empty({x.size(0), x.size(1)}, Dtype::f32, x.device());
+  Tensor y = Tensor::empty_like(x), rstd = Tensor::empty({x.size(0), x.size(1)}, Dtype::f32, x.device());
   ops::norm_rope(default_stream(x.device()), x, weight, eps, table, positions, y, rstd);
   return autograd::record(
       "norm_rope", {x, weight}, y, [saved_x, saved_w, rstd, table, positions, heads](autograd::Gradients& g) {
-        const Tensor x = saved_x.get(), w = saved_w.get(), dy = g.output(), dx = like(x);
+        const Tensor x = saved_x.get(), w = saved_w.get(), dy = g.output(), dx = Tensor::empty_like(x);
         const Tensor partials = Tensor::empty({heads.local, w.count()}, Dtype::f32, x.device());
         each_slice(heads.local, [&](int i) {
           const auto cut = [&](const Tensor& t) { return slice_of(t, 1, i, heads.local); };

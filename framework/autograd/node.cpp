@@ -18,7 +18,7 @@ void add_into(Tensor& sum, const Tensor& part) {
   if (sum.exclusive()) {
     ops::add(stream, sum, part, sum);
   } else {
-    Tensor fresh = Tensor::empty(sum.shape(), sum.dtype(), sum.device());
+    Tensor fresh = Tensor::empty_like(sum);
     ops::add(stream, sum, part, fresh);
     sum = fresh;
   }
@@ -235,7 +235,7 @@ void backward_down_to(std::uint64_t floor, const Tensor& root, Tensor gradient) 
   DUJIANG_CHECK(meta && meta->producer, "backward of {}: not the result of a recorded op", root.str());
   if (!gradient.defined()) {
     DUJIANG_CHECK(root.count() == 1, "backward of {}: a root of several elements needs a gradient", root.str());
-    gradient = Tensor::empty(root.shape(), root.dtype(), root.device());
+    gradient = Tensor::empty_like(root);
     gradient.fill(1.0f);
   }
   meta->producer->output_grads[static_cast<std::size_t>(meta->output)] = std::move(gradient);

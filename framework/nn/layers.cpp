@@ -76,7 +76,7 @@ Tensor Attention::attend_cached(const Tensor& q, const Tensor& k, const Tensor& 
     begins.push_back(static_cast<std::int32_t>(begin));
     ends.push_back(static_cast<std::int32_t>(begin + length + more));
   }
-  Tensor o = Tensor::empty(q.shape(), q.dtype(), q.device());
+  Tensor o = Tensor::empty_like(q);
   ops::attention(default_stream(q.device()), q, cache.keys[layer], cache.values[layer], {offsets, begins, ends},
                  scale(), o, View{});
   return o;

@@ -18,7 +18,7 @@ Tensor gathered(const Tensor& x, comm::Communicator& ranks) {
 
 Tensor summed(const Tensor& x, comm::Communicator& ranks) {
   const Tensor from = x.contiguous() ? x.detached() : x.clone();
-  Tensor y = Tensor::empty(x.shape(), x.dtype(), x.device());
+  Tensor y = Tensor::empty_like(x);
   auto& stream = default_stream(x.device());
   ranks.all_reduce(comm::buffer_of(from), comm::buffer_of(y), comm::Reduce::sum, stream).wait(stream);
   return y;

@@ -19,6 +19,10 @@ Tensor Tensor::empty(Shape shape, Dtype dtype, Device device) {
   return t;
 }
 
+Tensor Tensor::empty_like(const Tensor& x) {
+  return empty(x.shape(), x.dtype(), x.device());
+}
+
 Tensor Tensor::zeros(Shape shape, Dtype dtype, Device device) {
   Tensor t = empty(shape, dtype, device);
   if (Rehearsal::current() == nullptr) std::memset(t.view_.data, 0, t.view_.bytes());  // else it is zero already

@@ -20,6 +20,8 @@ class Tensor {
 
   /// Uninitialised memory from the device's caching allocator.
   static Tensor empty(Shape shape, Dtype dtype, Device device = {});
+  /// The same shape, type and device, contiguous; other values.
+  static Tensor empty_like(const Tensor& x);
   static Tensor zeros(Shape shape, Dtype dtype, Device device = {});
   /// A contiguous copy of host values.
   template <class T>
