@@ -1,6 +1,8 @@
 // For tests/hf/check_files.py: make_checkpoint FOLDER trains a tiny model for a few steps in FOLDER, removed first, and
 // leaves its checkpoints in FOLDER/run/checkpoints, and texts.jsonl with {"text": ...} a line.
 
+#include <nlohmann/json.hpp>
+
 #include "comm/host/self_communicator.h"
 #include "framework/train/trainer.h"
 #include "tests/framework/synthetic.h"

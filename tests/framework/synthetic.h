@@ -1,136 +1,32 @@
 #pragma once
 // A small world to train in: seeded text that looks like Chinese, a tokenizer trained on it, a dataset, a config.
 
-#include <algorithm>
+#include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <string>
-#include <vector>
 
-#include "data/shard/dataset_writer.h"
-#include "data/tokenizer/tokenizer.h"
-#include "data/tokenizer/train.h"
-#include "framework/base/philox.h"
 #include "framework/train/config.h"
 #include "tests/data/shard_fixture.h"
 
 namespace dujiang::test {
 
-inline void append_character(std::string& text, std::uint32_t code) {  // U+0800 to U+FFFF: three bytes
-  text += static_cast<char>(0xe0 | code >> 12);
-  text += static_cast<char>(0x80 | (code >> 6 & 0x3f));
-  text += static_cast<char>(0x80 | (code & 0x3f));
-}
-
 /// Sentences of words, each of which has two likely successors: a model can learn something of it.
-inline std::string synthetic_document(std::uint64_t number, std::uint64_t seed = 3) {
-  constexpr std::uint64_t words = 60, characters = 90;
-  const Philox language(seed, 0), random(seed, 1 + number);
-  std::uint64_t draw = 0;
-  std::string text;
-  std::uint64_t word = random.below(draw++, words);
-  const std::uint64_t sentences = 2 + random.below(draw++, 5);
-  for (std::uint64_t s = 0; s < sentences; ++s) {
-    const std::uint64_t length = 3 + random.below(draw++, 8);
-    for (std::uint64_t i = 0; i < length; ++i) {
-      for (std::uint64_t c = 0; c < 2; ++c)
-        append_character(text, 0x4e00 + static_cast<std::uint32_t>(37 * language.below(2 * word + c, characters)));
-      const std::uint64_t choice = random.below(draw++, 10);
-      word = choice == 9 ? random.below(draw++, words) : language.below(1000 + 2 * word + choice % 2, words);
-      if (i + 1 == length / 2) append_character(text, 0xff0c);  // ，
-    }
-    append_character(text, 0x3002);  // 。
-  }
-  return text;
-}
+std::string synthetic_document(std::uint64_t number, std::uint64_t seed = 3);
 
 /// FOLDER/tokenizer and FOLDER/data with the splits train and valid.
-inline void write_synthetic_data(const std::filesystem::path& folder, int documents = 80) {
-  int next = 0;
-  data::train_tokenizer(
-      {.type = "bpe", .vocab_size = 420, .character_coverage = 1.0}, {{.name = "synthetic"}},
-      [&](data::TrainingDocument& document) {
-        if (next == documents) return false;
-        document.text = synthetic_document(static_cast<std::uint64_t>(next++));
-        return true;
-      },
-      (folder / "tokenizer").string());
-  const auto tokenizer = data::load_tokenizer((folder / "tokenizer").string());
-  data::DatasetInfo info;
-  info.vocab_size = tokenizer->vocab_size();
-  info.tokenizer_sha256 = tokenizer->sha256();
-  info.sources = {{"synthetic", "none", std::string(64, '0')}};
-  data::DatasetWriter writer(folder / "data", info);
-  for (int d = 0; d < documents; ++d) {
-    auto ids = tokenizer->encode(synthetic_document(static_cast<std::uint64_t>(d)));
-    ids.push_back(tokenizer->eos_id());
-    writer.add(d % 10 == 9 ? "valid" : "train", {.tokens = ids, .source = 0, .hash = {}, .flags = 0});
-  }
-  writer.finish();
-}
+void write_synthetic_data(const std::filesystem::path& folder, int documents = 80);
 
-inline models::ModelConfig tiny_model(std::int64_t vocab_size = 0, bool tied = true) {
-  models::ModelConfig model;
-  model.hidden_size = 32;
-  model.num_hidden_layers = 2;
-  model.num_attention_heads = 4;
-  model.num_key_value_heads = 2;
-  model.head_dim = 8;
-  model.intermediate_size = 48;
-  model.vocab_size = vocab_size;
-  model.max_position_embeddings = 64;
-  model.tie_word_embeddings = tied;
-  model.initializer_range = 0.08;
-  return model;
-}
+models::ModelConfig tiny_model(std::int64_t vocab_size = 0, bool tied = true);
 
-inline train::Config tiny_config(const std::filesystem::path& folder, const std::string& run) {
-  train::Config config;
-  config.name = run;
-  static_cast<models::ModelConfig&>(config.model) = tiny_model();
-  config.tokenizer.path = (folder / "tokenizer").string();
-  config.data.path = (folder / "data").string();
-  config.data.sequence_length = 32;
-  config.train.steps = 20;
-  config.train.global_batch = 12;
-  config.train.micro_batch = 4;
-  config.train.precision = train::Precision::fp32;
-  config.train.seed = 5;
-  config.train.threads = 1;
-  config.optimizer.lr = 3e-3;
-  config.schedule.warmup = 5;
-  config.schedule.min_lr = 3e-4;
-  config.log.every = 1000;
-  config.log.dir = (folder / run).string();
-  return config;
-}
+train::Config tiny_config(const std::filesystem::path& folder, const std::string& run);
 
 /// The lines of metrics.jsonl that have `field`, by step.
-inline std::map<std::int64_t, double> metric(const std::filesystem::path& run, const std::string& field) {
-  std::map<std::int64_t, double> values;
-  std::ifstream file(run / "metrics.jsonl");
-  for (std::string line; std::getline(file, line);) {
-    const auto entry = nlohmann::json::parse(line, nullptr, false);  // the last line may be on its way still
-    if (entry.is_object() && entry.contains(field))
-      values[entry.at("step").get<std::int64_t>()] = entry.at(field).get<double>();
-  }
-  return values;
-}
+std::map<std::int64_t, double> metric(const std::filesystem::path& run, const std::string& field);
 
-inline std::string bytes_of(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  DUJIANG_CHECK(in, "{}: cannot be read", file.string());
-  return {std::istreambuf_iterator<char>(in), {}};
-}
+std::string bytes_of(const std::filesystem::path& file);
 
 /// Whether two checkpoints hold the same bytes: weights, optimizer, trainer state.
-inline bool same_checkpoint(const std::filesystem::path& a, const std::filesystem::path& b) {
-  const char* const files[] = {"config.json", "model.safetensors", "optimizer/optimizer.safetensors",
-                               "trainer_state.json"};
-  return std::all_of(std::begin(files), std::end(files),
-                     [&](const char* file) { return bytes_of(a / file) == bytes_of(b / file); });
-}
+bool same_checkpoint(const std::filesystem::path& a, const std::filesystem::path& b);
 
 }  // namespace dujiang::test

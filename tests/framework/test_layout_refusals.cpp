@@ -2,6 +2,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include "comm/host/thread_communicator.h"
 #include "tests/framework/layout_runs.h"
 
 using namespace dujiang;

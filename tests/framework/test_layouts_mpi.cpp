@@ -3,10 +3,13 @@
 // are no poems.
 
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 #include "comm/bootstrap.h"
 #include "data/corpus/read/input.h"
 #include "data/loader/loader.h"
+#include "data/tokenizer/train.h"
+#include "framework/base/threads.h"
 #include "framework/train/agreement.h"
 #include "framework/train/evaluate.h"
 #include "tests/framework/layout_runs.h"

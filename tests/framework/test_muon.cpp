@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "comm/host/rehearsal_communicator.h"
+#include "comm/host/thread_communicator.h"
 #include "framework/base/rehearsal.h"
 #include "framework/train/checkpoint.h"
 #include "tests/framework/layout_runs.h"

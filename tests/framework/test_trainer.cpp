@@ -2,9 +2,11 @@
 
 #include <boost/test/unit_test.hpp>
 #include <csignal>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "comm/host/self_communicator.h"
+#include "data/tokenizer/train.h"
 #include "framework/train/trainer.h"
 #include "tests/framework/synthetic.h"
 

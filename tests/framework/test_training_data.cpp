@@ -2,9 +2,12 @@
 
 #include <boost/test/unit_test.hpp>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "comm/host/self_communicator.h"
+#include "data/shard/dataset_writer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "framework/train/data_trace.h"
 #include "framework/train/trainer.h"
 #include "framework/train/training_data.h"
