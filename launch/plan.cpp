@@ -64,7 +64,7 @@ double bytes_of(const train::Forecast& f, MemoryUse use) {
   return static_cast<double>(f.peak[use]);
 }
 
-nlohmann::ordered_json json_of(const train::Forecast& f, int ranks) {
+nlohmann::ordered_json forecast_json(const train::Forecast& f, int ranks) {
   nlohmann::ordered_json object = {{"layout", f.layout.str(ranks)},
                                    {"tensor", f.layout.parallel.tensor},
                                    {"sequence", f.layout.parallel.sequence},
@@ -175,7 +175,7 @@ int plan(const PlanCommand& command) {
                                    {"reason", result.reason}};
   const auto add = [&](const char* name, const std::vector<train::Forecast>& list) {
     auto array = nlohmann::ordered_json::array();
-    for (const auto& f : list) array.push_back(json_of(f, ranks));
+    for (const auto& f : list) array.push_back(forecast_json(f, ranks));
     object[name] = std::move(array);
   };
   add("ranked", result.ranked);

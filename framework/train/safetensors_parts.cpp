@@ -12,8 +12,6 @@
 namespace dujiang::train {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 std::uint64_t bytes_of(const TensorPart& part) {
   return static_cast<std::uint64_t>(part.global.count()) * size_of(part.dtype);
 }
@@ -25,7 +23,7 @@ SafetensorsLayout::File lay_out(std::string name, std::vector<std::size_t> tenso
     const auto width_a = size_of(list[a].dtype), width_b = size_of(list[b].dtype);
     return width_a != width_b ? width_a > width_b : list[a].name < list[b].name;
   });
-  Json header;
+  nlohmann::ordered_json header;
   header["__metadata__"] = metadata;
   std::uint64_t at = 0;
   for (const std::size_t i : tensors) {
@@ -153,9 +151,9 @@ SafetensorsLayout::SafetensorsLayout(const std::string& stem, std::span<const Te
     files.push_back(lay_out(name, std::move(groups[f]), list, metadata, places));
   }
   if (files.size() == 1) return;
-  Json json;
+  nlohmann::ordered_json json;
   json["metadata"]["total_size"] = total;
-  Json& weight_map = json["weight_map"] = Json::object();
+  nlohmann::ordered_json& weight_map = json["weight_map"] = nlohmann::ordered_json::object();
   for (std::size_t i = 0; i < list.size(); ++i) weight_map[list[i].name] = files[places[i].file].name;
   index_name = stem + ".safetensors.index.json";
   index = json.dump(2) + "\n";

@@ -10,7 +10,7 @@
 namespace dujiang::data {
 namespace {
 
-constexpr std::string_view map_phase = "exact_map", reduce_phase = "exact_repeats";
+constexpr std::string_view exact_map = "exact_map", exact_repeats = "exact_repeats";
 
 struct Text {
   Hash128 hash;
@@ -30,14 +30,14 @@ void map_texts(const DedupWork& work, const ClusterConfig& config, std::uint64_t
     shuffle.add(section_of(hash[0], work.partitions),
                 {hash, document_id(piece, d), merit_of(reader.records()[d], config)});
   }
-  shuffle.write(work.file(map_phase, piece));
+  shuffle.write(work.file(exact_map, piece));
 }
 
 void reduce_texts(const DedupWork& work, std::uint64_t partition) {
-  const auto scratch = work.scratch(reduce_phase, partition);
+  const auto scratch = work.scratch(exact_repeats, partition);
   Sorter<Text> texts(scratch, work.sort_bytes);
   for (std::uint64_t p = 0; p < work.pieces; ++p)
-    texts.add_section(SectionReader(work.file(map_phase, p), sizeof(Text)), partition);
+    texts.add_section(SectionReader(work.file(exact_map, p), sizeof(Text)), partition);
   Sorter<Repeat> repeats(scratch, work.sort_bytes);
   std::optional<Text> kept;
   bool several = false;
@@ -52,7 +52,7 @@ void reduce_texts(const DedupWork& work, std::uint64_t partition) {
     repeats.add({text.document, kept->document, text.hash[0]});
   });
   // Repeats come in the order of their pieces.
-  SectionWriter writer(work.file(reduce_phase, partition), sizeof(Repeat), work.pieces);
+  SectionWriter writer(work.file(exact_repeats, partition), sizeof(Repeat), work.pieces);
   repeats.for_each([&](const Repeat& repeat) { writer.append(piece_of(repeat.document), &repeat, 1); });
   writer.commit();
 }
@@ -64,16 +64,16 @@ std::uint64_t text_hash(std::string_view text) {
 }
 
 std::vector<Phase> exact_phases(const DedupWork& work, const ClusterConfig& config) {
-  return {{map_phase, work.pieces, [work](std::uint64_t piece) { return work.file(map_phase, piece); },
+  return {{exact_map, work.pieces, [work](std::uint64_t piece) { return work.file(exact_map, piece); },
            [=](std::uint64_t piece) { map_texts(work, config, piece); }},
-          {reduce_phase, work.partitions, [work](std::uint64_t p) { return work.file(reduce_phase, p); },
+          {exact_repeats, work.partitions, [work](std::uint64_t p) { return work.file(exact_repeats, p); },
            [work](std::uint64_t p) { reduce_texts(work, p); }}};
 }
 
 std::vector<Repeat> read_repeats(const DedupWork& work, std::uint64_t piece) {
   std::vector<Repeat> repeats;
   for (std::uint64_t p = 0; p < work.partitions; ++p)
-    SectionReader(work.file(reduce_phase, p), sizeof(Repeat)).append_section(piece, repeats);
+    SectionReader(work.file(exact_repeats, p), sizeof(Repeat)).append_section(piece, repeats);
   std::sort(repeats.begin(), repeats.end());
   return repeats;
 }

@@ -12,7 +12,7 @@
 namespace dujiang::data {
 namespace {
 
-constexpr std::string_view map_phase = "lines_map", reduce_phase = "lines_repeated";
+constexpr std::string_view lines_map = "lines_map", lines_repeated = "lines_repeated";
 
 struct Line {
   std::uint64_t hash;
@@ -68,14 +68,14 @@ void map_lines(const DedupWork& work, const LineConfig& config, std::uint64_t pi
       shuffle.add(section_of(hash, work.partitions), {hash, document_id(piece, d), index, 0});
     });
   }
-  shuffle.write(work.file(map_phase, piece));
+  shuffle.write(work.file(lines_map, piece));
 }
 
 void reduce_lines(const DedupWork& work, const LineConfig& config, std::uint64_t partition) {
-  const auto scratch = work.scratch(reduce_phase, partition);
+  const auto scratch = work.scratch(lines_repeated, partition);
   Sorter<Line> lines(scratch, work.sort_bytes);
   for (std::uint64_t p = 0; p < work.pieces; ++p)
-    lines.add_section(SectionReader(work.file(map_phase, p), sizeof(Line)), partition);
+    lines.add_section(SectionReader(work.file(lines_map, p), sizeof(Line)), partition);
   Sorter<Drop> drops(scratch, work.sort_bytes);
   std::vector<Line> group;  // of one line, until it is in too many documents
   std::uint64_t hash = 0, documents = 0;
@@ -100,7 +100,7 @@ void reduce_lines(const DedupWork& work, const LineConfig& config, std::uint64_t
     group.clear();
     drop(line);
   });
-  SectionWriter writer(work.file(reduce_phase, partition), sizeof(LineDrop), work.pieces);
+  SectionWriter writer(work.file(lines_repeated, partition), sizeof(LineDrop), work.pieces);
   drops.for_each([&](const Drop& drop) {
     const LineDrop line{index_of(drop.document), drop.line};
     writer.append(piece_of(drop.document), &line, 1);
@@ -111,16 +111,16 @@ void reduce_lines(const DedupWork& work, const LineConfig& config, std::uint64_t
 }  // namespace
 
 std::vector<Phase> line_phases(const DedupWork& work, const LineConfig& config) {
-  return {{map_phase, work.pieces, [work](std::uint64_t piece) { return work.file(map_phase, piece); },
+  return {{lines_map, work.pieces, [work](std::uint64_t piece) { return work.file(lines_map, piece); },
            [work, config](std::uint64_t piece) { map_lines(work, config, piece); }},
-          {reduce_phase, work.partitions, [work](std::uint64_t p) { return work.file(reduce_phase, p); },
+          {lines_repeated, work.partitions, [work](std::uint64_t p) { return work.file(lines_repeated, p); },
            [work, config](std::uint64_t p) { reduce_lines(work, config, p); }}};
 }
 
 std::vector<LineDrop> read_line_drops(const DedupWork& work, std::uint64_t piece) {
   std::vector<LineDrop> drops;
   for (std::uint64_t p = 0; p < work.partitions; ++p)
-    SectionReader(work.file(reduce_phase, p), sizeof(LineDrop)).append_section(piece, drops);
+    SectionReader(work.file(lines_repeated, p), sizeof(LineDrop)).append_section(piece, drops);
   std::sort(drops.begin(), drops.end());
   return drops;
 }

@@ -21,7 +21,7 @@
 namespace dujiang::data {
 namespace {
 
-constexpr std::string_view map_phase = "near_map", signature_phase = "near_signatures", pair_phase = "near_pairs";
+constexpr std::string_view near_map = "near_map", near_signatures = "near_signatures", near_pairs = "near_pairs";
 
 struct Key {
   std::uint64_t key;
@@ -64,7 +64,7 @@ void map_documents(const DedupWork& work, const NearConfig& config, bool after_e
   }
   const MinHash minhash(std::size_t{config.bands} * config.rows);
   Shuffle<Key> keys(work.partitions);
-  SectionWriter signatures(work.file(signature_phase, piece), minhash.size(), 1);
+  SectionWriter signatures(work.file(near_signatures, piece), minhash.size(), 1);
   std::vector<std::uint8_t> signature(minhash.size());
   for (std::uint32_t d = 0; d < reader.documents(); ++d) {
     auto minima = minhash.start();
@@ -88,7 +88,7 @@ void map_documents(const DedupWork& work, const NearConfig& config, bool after_e
     }
   }
   signatures.commit();
-  keys.write(work.file(map_phase, piece));
+  keys.write(work.file(near_map, piece));
 }
 
 // Keys come sorted, those with company, to be looked at in batches of signatures that are read in the order of files.
@@ -117,7 +117,7 @@ class Buckets {
     for (const auto i : places) {
       const auto document = keys_[i].document;
       if (!reader || piece_of(document) != open)
-        reader.emplace(work_.file(signature_phase, open = piece_of(document)), k_);
+        reader.emplace(work_.file(near_signatures, open = piece_of(document)), k_);
       reader->read_record(index_of(document), signatures_.data() + i * k_);
     }
     for (std::size_t i = 0; i < keys_.size(); ++i) {
@@ -139,10 +139,10 @@ class Buckets {
 };
 
 void reduce_keys(const DedupWork& work, const NearConfig& config, std::uint64_t partition) {
-  const auto scratch = work.scratch(pair_phase, partition);
+  const auto scratch = work.scratch(near_pairs, partition);
   Sorter<Key> keys(scratch, work.sort_bytes);
   for (std::uint64_t p = 0; p < work.pieces; ++p)
-    keys.add_section(SectionReader(work.file(map_phase, p), sizeof(Key)), partition);
+    keys.add_section(SectionReader(work.file(near_map, p), sizeof(Key)), partition);
   Sorter<TaskPair> pairs(scratch, work.sort_bytes);
   Buckets buckets(work, config, pairs);
   std::optional<Key> last;
@@ -155,7 +155,7 @@ void reduce_keys(const DedupWork& work, const NearConfig& config, std::uint64_t 
     last = key;
   });
   buckets.flush();
-  SectionWriter writer(work.file(pair_phase, partition), sizeof(Pair), work.partitions);
+  SectionWriter writer(work.file(near_pairs, partition), sizeof(Pair), work.partitions);
   for_each_different(
       pairs, [&](const TaskPair& pair) { writer.append(section_of(pair.task_hash(), work.partitions), &pair, 1); });
   writer.commit();
@@ -205,7 +205,7 @@ class SetCache {
 void verify_pairs(const DedupWork& work, const NearConfig& config, std::uint64_t partition) {
   Sorter<PiecePair> pairs(work.scratch(near_edges, partition), work.sort_bytes);
   for (std::uint64_t p = 0; p < work.partitions; ++p)
-    pairs.add_section(SectionReader(work.file(pair_phase, p), sizeof(Pair)), partition);
+    pairs.add_section(SectionReader(work.file(near_pairs, p), sizeof(Pair)), partition);
   SetCache cache(work, config);
   SectionWriter edges(work.file(near_edges, partition), sizeof(Edge), 1);
   for_each_different(pairs, [&](const Pair& pair) {
@@ -232,9 +232,9 @@ void check(const NearConfig& config) {
 
 std::vector<Phase> near_phases(const DedupWork& work, const NearConfig& config, bool after_exact) {
   check(config);
-  return {{map_phase, work.pieces, [work](std::uint64_t piece) { return work.file(map_phase, piece); },
+  return {{near_map, work.pieces, [work](std::uint64_t piece) { return work.file(near_map, piece); },
            [=](std::uint64_t piece) { map_documents(work, config, after_exact, piece); }},
-          {pair_phase, work.partitions, [work](std::uint64_t p) { return work.file(pair_phase, p); },
+          {near_pairs, work.partitions, [work](std::uint64_t p) { return work.file(near_pairs, p); },
            [=](std::uint64_t p) { reduce_keys(work, config, p); }},
           {near_edges, work.partitions, [work](std::uint64_t p) { return work.file(near_edges, p); },
            [=](std::uint64_t p) { verify_pairs(work, config, p); }}};

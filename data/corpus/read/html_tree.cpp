@@ -6,7 +6,7 @@
 namespace dujiang::data {
 namespace {
 
-constexpr std::size_t most_bytes = std::size_t{256} << 20, chunk_bytes = std::size_t{1} << 18, deepest = 2000;
+constexpr std::size_t most_bytes = std::size_t{256} << 20, chunk_bytes = std::size_t{1} << 18, most_depth = 2000;
 
 // Elements without content, and those that another of their kind closes.
 constexpr std::string_view never_nested[] = {
@@ -45,7 +45,7 @@ std::size_t nesting(std::string_view html) {
 
 HtmlTree::HtmlTree(std::string_view html) {
   const std::size_t depth = nesting(html);
-  if (depth > deepest) throw HostileMarkup(fmt::format("elements nest {} deep, {} at most", depth, deepest));
+  if (depth > most_depth) throw HostileMarkup(fmt::format("elements nest {} deep, {} at most", depth, most_depth));
   options_.userdata = this;
   options_.allocator = &allocate;
   options_.deallocator = [](void*, void*) {};  // all goes at once
