@@ -3,11 +3,9 @@
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <vector>
 
 #include "data/shard/dataset_writer.h"
 #include "data/tokenizer/tokenizer.h"
-#include "data/tokenizer/train.h"
 #include "framework/base/philox.h"
 
 namespace dujiang::test {
@@ -43,13 +41,14 @@ std::string synthetic_document(std::uint64_t number, std::uint64_t seed) {
   return text;
 }
 
-void write_synthetic_data(const std::filesystem::path& folder, int documents) {
-  int next = 0;
+void write_data(const std::filesystem::path& folder, const data::TrainTokenizerConfig& config,
+                const std::vector<std::string>& texts, std::size_t valid_every) {
+  std::size_t next = 0;
   data::train_tokenizer(
-      {.type = "bpe", .vocab_size = 420, .character_coverage = 1.0}, {{.name = "synthetic"}},
+      config, {{.name = "texts"}},
       [&](data::TrainingDocument& document) {
-        if (next == documents) return false;
-        document.text = synthetic_document(static_cast<std::uint64_t>(next++));
+        if (next == texts.size()) return false;
+        document.text = texts[next++];
         return true;
       },
       (folder / "tokenizer").string());
@@ -57,14 +56,21 @@ void write_synthetic_data(const std::filesystem::path& folder, int documents) {
   data::DatasetInfo info;
   info.vocab_size = tokenizer->vocab_size();
   info.tokenizer_sha256 = tokenizer->sha256();
-  info.sources = {{"synthetic", "none", std::string(64, '0')}};
+  info.sources = {{"texts", "none", std::string(64, '0')}};
   data::DatasetWriter writer(folder / "data", info);
-  for (int d = 0; d < documents; ++d) {
-    auto ids = tokenizer->encode(synthetic_document(static_cast<std::uint64_t>(d)));
+  for (std::size_t i = 0; i < texts.size(); ++i) {
+    auto ids = tokenizer->encode(texts[i]);
     ids.push_back(tokenizer->eos_id());
-    writer.add(d % 10 == 9 ? "valid" : "train", {.tokens = ids, .source = 0, .hash = {}, .flags = 0});
+    const bool valid = i % valid_every == valid_every - 1;
+    writer.add(valid ? "valid" : "train", {.tokens = ids, .source = 0, .hash = {}, .flags = 0});
   }
   writer.finish();
+}
+
+void write_synthetic_data(const std::filesystem::path& folder, int documents) {
+  std::vector<std::string> texts;
+  for (int d = 0; d < documents; ++d) texts.push_back(synthetic_document(static_cast<std::uint64_t>(d)));
+  write_data(folder, {.type = "bpe", .vocab_size = 420, .character_coverage = 1.0}, texts, 10);
 }
 
 models::ModelConfig tiny_model(std::int64_t vocab_size, bool tied) {

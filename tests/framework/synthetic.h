@@ -5,7 +5,9 @@
 #include <filesystem>
 #include <map>
 #include <string>
+#include <vector>
 
+#include "data/tokenizer/train.h"
 #include "framework/train/config.h"
 #include "tests/data/shard_fixture.h"
 
@@ -14,7 +16,12 @@ namespace dujiang::test {
 /// Sentences of words, each of which has two likely successors: a model can learn something of it.
 std::string synthetic_document(std::uint64_t number, std::uint64_t seed = 3);
 
-/// FOLDER/tokenizer and FOLDER/data with the splits train and valid.
+/// FOLDER/tokenizer, learnt from `texts`, and FOLDER/data with the splits train and valid, which gets the last of every
+/// `valid_every` texts.
+void write_data(const std::filesystem::path& folder, const data::TrainTokenizerConfig& config,
+                const std::vector<std::string>& texts, std::size_t valid_every);
+
+/// The same from synthetic documents.
 void write_synthetic_data(const std::filesystem::path& folder, int documents = 80);
 
 models::ModelConfig tiny_model(std::int64_t vocab_size = 0, bool tied = true);

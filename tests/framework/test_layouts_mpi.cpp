@@ -8,7 +8,7 @@
 #include "comm/bootstrap.h"
 #include "data/corpus/read/input.h"
 #include "data/loader/loader.h"
-#include "data/tokenizer/train.h"
+#include "data/tokenizer/tokenizer.h"
 #include "framework/base/threads.h"
 #include "framework/train/agreement.h"
 #include "framework/train/evaluate.h"
@@ -35,27 +35,7 @@ void write_poems(const fs::path& folder, const std::string& file) {
   data::LineReader lines(file);
   for (std::string line; std::ssize(texts) < poems && lines.next(line);)
     texts.push_back(nlohmann::json::parse(line).at("text").get<std::string>());
-  std::size_t next = 0;
-  data::train_tokenizer(
-      {.type = "bpe", .vocab_size = 2800, .character_coverage = 0.98}, {{.name = "poems"}},
-      [&](data::TrainingDocument& document) {
-        if (next == texts.size()) return false;
-        document.text = texts[next++];
-        return true;
-      },
-      (folder / "tokenizer").string());
-  const auto tokenizer = data::load_tokenizer((folder / "tokenizer").string());
-  data::DatasetInfo info;
-  info.vocab_size = tokenizer->vocab_size();
-  info.tokenizer_sha256 = tokenizer->sha256();
-  info.sources = {{"poems", "MIT", std::string(64, '0')}};
-  data::DatasetWriter writer(folder / "data", info);
-  for (std::size_t i = 0; i < texts.size(); ++i) {
-    auto ids = tokenizer->encode(texts[i]);
-    ids.push_back(tokenizer->eos_id());
-    writer.add(i % 50 == 49 ? "valid" : "train", {.tokens = ids, .source = 0, .hash = {}, .flags = 0});
-  }
-  writer.finish();
+  write_data(folder, {.type = "bpe", .vocab_size = 2800, .character_coverage = 0.98}, texts, 50);
 }
 
 Lesson lesson_of(const Text& text, int steps, Precision precision, bool strict = false) {
