@@ -5,20 +5,11 @@
 #include <nlohmann/json.hpp>
 
 #include "data/shard/dataset_writer.h"
+#include "data/text/utf8.h"
 #include "data/tokenizer/tokenizer.h"
 #include "framework/base/philox.h"
 
 namespace dujiang::test {
-
-namespace {
-
-void append_character(std::string& text, std::uint32_t code) {  // U+0800 to U+FFFF: three bytes
-  text += static_cast<char>(0xe0 | code >> 12);
-  text += static_cast<char>(0x80 | (code >> 6 & 0x3f));
-  text += static_cast<char>(0x80 | (code & 0x3f));
-}
-
-}  // namespace
 
 std::string synthetic_document(std::uint64_t number, std::uint64_t seed) {
   constexpr std::uint64_t words = 60, characters = 90;
@@ -31,12 +22,12 @@ std::string synthetic_document(std::uint64_t number, std::uint64_t seed) {
     const std::uint64_t length = 3 + random.below(draw++, 8);
     for (std::uint64_t i = 0; i < length; ++i) {
       for (std::uint64_t c = 0; c < 2; ++c)
-        append_character(text, 0x4e00 + static_cast<std::uint32_t>(37 * language.below(2 * word + c, characters)));
+        data::append_utf8(text, 0x4e00 + static_cast<char32_t>(37 * language.below(2 * word + c, characters)));
       const std::uint64_t choice = random.below(draw++, 10);
       word = choice == 9 ? random.below(draw++, words) : language.below(1000 + 2 * word + choice % 2, words);
-      if (i + 1 == length / 2) append_character(text, 0xff0c);  // ，
+      if (i + 1 == length / 2) data::append_utf8(text, 0xff0c);  // ，
     }
-    append_character(text, 0x3002);  // 。
+    data::append_utf8(text, 0x3002);  // 。
   }
   return text;
 }
